@@ -1,0 +1,9 @@
+/* Text from a peer, made safe to print: control bytes, quotes' backslashes and what is not
+ * UTF-8 become \xNN; everything else stays. */
+#pragma once
+
+#include <stddef.h>
+
+/* Escape LEN bytes of TEXT into DST of SIZE bytes (> 4), always NUL-terminated; what does
+ * not fit is replaced by `...`.  Returns DST. */
+char *escape_text(char *dst, size_t size, const char *text, size_t len);
