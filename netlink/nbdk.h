@@ -1,0 +1,125 @@
+/* The door of netlink/: the kernel's nbd driver as a daemon needs it.
+ *
+ * Calls return 0 or negative errno and block while the kernel does: the driver serialises
+ * its generic netlink calls, and some wait for I/O (kernel: drivers/block/nbd.c).  The
+ * daemon makes them on a worker thread. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/util/macro.h"
+
+#define NBDK_INDEX_ANY		(-1)
+#define NBDK_INDEX_MAX		((1u << 20) - 1)	/* minors the driver can number */
+#define NBDK_SOCKETS_MAX	16			/* sockets that one call carries */
+#define NBDK_DEAD_CONN_FOREVER	UINT64_C(4294967295)	/* seconds; the kernel's infinity */
+#define NBDK_IDENTIFIER_MAX	255
+
+/* What NBD_CMD_CONNECT carries.  The driver remembers timeouts from a device's earlier
+ * life and takes 1024 for a missing block size, so every value is always sent. */
+struct nbdk_connect {
+	int index;			/* or NBDK_INDEX_ANY: the lowest free device */
+	uint64_t size;			/* bytes, > 0 */
+	uint32_t block_size;		/* bytes, a power of two in 512..4096 */
+	uint64_t server_flags;		/* transmission flags of the export */
+	uint64_t timeout_sec;		/* 0: a slow server is left alone */
+	uint64_t dead_conn_timeout_sec;	/* NBDK_DEAD_CONN_FOREVER: I/O waits */
+	const char *identifier;		/* shown in sysfs as `backend`; never NULL or empty */
+	const int *sockets;
+	size_t n_sockets;		/* 1..NBDK_SOCKETS_MAX */
+};
+
+/* NBD_CMD_RECONFIGURE that gives sockets in place of dead ones.  A size can never go with
+ * sockets: resizing freezes the queue, which dead links keep frozen for ever. */
+struct nbdk_reconnect {
+	unsigned index;
+	uint64_t timeout_sec;
+	uint64_t dead_conn_timeout_sec;
+	const char *identifier;		/* as at connect, or the kernel says EINVAL */
+	const int *sockets;
+	size_t n_sockets;
+};
+
+struct nbdk;				/* a generic netlink socket bound to family `nbd` */
+
+int nbdk_open(struct nbdk **ret);	/* -ENOENT: no nbd driver in this kernel */
+void nbdk_close(struct nbdk *k);
+
+/* The operations behind one seam, so that the daemon's transitions can be tested alone. */
+struct nbdk_ops {
+	int (*connect)(struct nbdk *k, const struct nbdk_connect *c, unsigned *ret_index);
+	int (*reconnect)(struct nbdk *k, const struct nbdk_reconnect *c);
+	int (*resize)(struct nbdk *k, unsigned index, const char *identifier,
+		      uint64_t size);
+	int (*disconnect)(struct nbdk *k, unsigned index);
+	int (*status)(struct nbdk *k, unsigned index, bool *ret_connected);
+};
+extern const struct nbdk_ops nbdk_kernel_ops;
+
+/* What -R of a failed connect most likely means here, as one sentence; static text. */
+const char *nbdk_connect_strerror(int r, const struct nbdk_connect *c);
+
+/* ---- events: link-dead multicast of the driver ------------------------------------- */
+
+struct nbdk_events;
+typedef void (*nbdk_link_dead_fn)(unsigned index, void *userdata);
+
+int nbdk_events_open(struct nbdk_events **ret);
+void nbdk_events_close(struct nbdk_events *e);
+int nbdk_events_fd(const struct nbdk_events *e);	/* readable when events wait */
+/* Hand every waiting event to FN; never blocks.  -ENOBUFS: some were lost. */
+int nbdk_events_read(struct nbdk_events *e, nbdk_link_dead_fn fn, void *userdata);
+
+/* ---- events: a link came up, an address or route appeared (rtnetlink) --------------- */
+
+struct nbdk_net;
+typedef void (*nbdk_net_fn)(const char *what, void *userdata);	/* `eth0: up`, … */
+
+int nbdk_net_open(struct nbdk_net **ret);
+void nbdk_net_close(struct nbdk_net *n);
+int nbdk_net_fd(const struct nbdk_net *n);
+/* Call FN for each change that may make a server reachable; never blocks. */
+int nbdk_net_read(struct nbdk_net *n, nbdk_net_fn fn, void *userdata);
+
+/* ---- sysfs ------------------------------------------------------------------------- */
+
+struct nbdk_info {
+	bool connected;			/* the attribute `pid` is there */
+	int pid;			/* who sent CONNECT; may be gone */
+	char backend[NBDK_IDENTIFIER_MAX + 1];
+	uint64_t size;			/* bytes */
+	bool read_only;
+	uint32_t logical_block_size;
+	uint64_t reads, read_bytes, writes, write_bytes;	/* since boot, completed */
+	unsigned in_flight;
+};
+
+/* -ENOENT: no such device; -ENODEV: no nbd driver. */
+int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret);
+
+/* Write /sys/block/nbdN/queue/NAME; made right after connect, while links are alive:
+ * newer kernels freeze the queue for it. */
+int nbdk_queue_set(unsigned index, const char *name, uint64_t value);
+int nbdk_queue_get(unsigned index, const char *name, uint64_t *ret);
+
+/* Each existing /dev/nbdN index in ascending order; -errno stops and is returned. */
+int nbdk_foreach(int (*fn)(unsigned index, void *userdata), void *userdata);
+
+/* ---- who holds a device ------------------------------------------------------------ */
+
+struct nbdk_holder {
+	enum nbdk_holder_kind {
+		NBDK_HOLDER_MOUNT,	/* text: mount point */
+		NBDK_HOLDER_SWAP,
+		NBDK_HOLDER_DEVICE,	/* text: dm-0, md0, … (sysfs holders/) */
+		NBDK_HOLDER_PROCESS,	/* text: command name; pid */
+	} kind;
+	char device[32];		/* nbd0 or the partition nbd0p1 */
+	char text[256];
+	int pid;
+};
+
+/* At most MAX holders of nbdINDEX and its partitions into HOLDERS; sets *RET_N. */
+int nbdk_holders(unsigned index, struct nbdk_holder *holders, size_t max, size_t *ret_n);
