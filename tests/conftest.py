@@ -1,0 +1,71 @@
+"""Fixtures for every test: machines, and what they said when a test fails."""
+import pytest
+
+from tests.harness.guest import Guest
+from tests.harness.paths import BUILD
+from tests.harness.proc import Host
+
+FAST_FIRST = ('kernel', 'boot')         # folders with long tests, which start first
+
+
+def pytest_collection_modifyitems(items):
+    # Guests take minutes and mostly wait: begun first, they end with the rest.
+    items.sort(key=lambda item: not any(f'/tests/{f}/' in str(item.path) for f in FAST_FIRST))
+
+
+def remember(request, machine):
+    request.node.session.stash.setdefault(MACHINES, []).append(machine)
+
+
+MACHINES = pytest.StashKey()
+
+
+@pytest.fixture
+def host(request):
+    """This machine, with a directory `host.path`; at the end nothing may be left behind."""
+    with Host() as h:
+        remember(request, h)
+        yield h
+    request.session.stash[MACHINES].remove(h)
+
+
+@pytest.fixture(scope='module')
+def boot(request):
+    """boot(memory=…, nbds_max=…, modules=…) boots a Guest that lives until the end of the
+    test module."""
+    guests = []
+
+    def boot_guest(**how):
+        guests.append(Guest(**how))
+        remember(request, guests[-1])
+        return guests[-1]
+    yield boot_guest
+    for g in guests:
+        request.session.stash[MACHINES].remove(g)
+        g.close()
+
+
+@pytest.fixture(scope='module')
+def guest(boot):
+    """A Guest for all tests of a module."""
+    return boot()
+
+
+@pytest.fixture(scope='session')
+def build():
+    """The directory with what was built: nbdd, nbdctl, libnbd.so.0, include/."""
+    return BUILD
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when != 'call' or not report.failed:
+        return
+    for machine in item.session.stash.get(MACHINES, []):
+        if isinstance(machine, Guest):
+            report.sections.append(('guest console', machine.console()[-4000:]))
+        for file in sorted(machine.path.glob('*.out'), key=lambda f: f.stat().st_mtime)[-12:]:
+            text = file.read_text(errors='replace')
+            if text:
+                report.sections.append((f'output {file.name}', text[-4000:]))

@@ -1,0 +1,336 @@
+"""A Linux kernel of a test's own: a User-Mode Linux guest, up in about a second.
+
+    with Guest(nbds_max=64) as g:
+        g.run(['nbdctl', …]).out            # runs to its end, must succeed
+        p = g.spawn(['nbdd', …])            # p.pid, p.rc, p.output, p.kill(SIG), p.wait()
+        g.read('/sys/block/nbd0/size'); g.write(path, text); g.list('/proc')
+        g.python('tests.harness.guest_lib:function', name=value)
+        g.dmesg(); g.in_d_state(); g.proc_status(p.pid)['VmRSS']
+
+The guest's root is this machine's `/`, read-only; /run, /tmp, /mnt, /dev are its own; only
+`g.path` is writable for both, under the same name.  Unix sockets there do not connect the
+two.  It has one CPU and its own network, with `lo` up.  PID 1 is tests/harness/agent.c.
+Starting Python in it takes seconds: `g.python` starts one, once.
+
+Pytest fixtures for it are in tests/conftest.py: `guest`, `boot`.
+"""
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+
+from tests.harness.paths import AGENT, HARNESS, ROOT
+from tests.harness.proc import Machine
+from tests.harness.wait import wait_until
+
+MODULES = '/usr/lib/uml/modules'
+# What kTLS needs besides `tls` is not in its list of dependencies: the ciphers.
+ALWAYS = ('ctr', 'gcm', 'ghash-generic', 'seqiv', 'chacha_generic', 'poly1305_generic',
+          'chacha20poly1305', 'tls', 'nbd')
+BOOT_TIMEOUT = 60
+
+
+class GuestDied(Exception):
+    """The guest ended or stopped answering; shows its console."""
+
+
+class GuestProcess:
+    """A process in the guest, leader of its own session.  As proc.Process."""
+
+    def __init__(self, guest, pid, argv, output_file):
+        self.guest, self.pid, self.argv = guest, pid, argv
+        self.output_file = output_file
+        self.status = None
+
+    @property
+    def output(self):
+        return pathlib.Path(self.output_file).read_text(errors='replace')
+
+    @property
+    def rc(self):
+        self.guest.pump(0)
+        return None if self.status is None else os.waitstatus_to_exitcode(self.status)
+
+    def kill(self, sig=signal.SIGTERM, group=False):
+        self.guest.kill(-self.pid if group else self.pid, sig)
+
+    def wait(self, timeout=10):
+        deadline = time.monotonic() + timeout
+        while self.rc is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise AssertionError(
+                    f"{' '.join(self.argv)}: still runs in the guest after {timeout} s"
+                    f'{self.guest.why_blocked(self.pid)}\n{self.output[-8000:]}')
+            self.guest.pump(min(left, 0.5))
+        return self.rc
+
+
+class Slot:
+    """One of the machine's places for a guest: as many as cores and one, so that parallel
+    tests do not slow each other until their times mean nothing."""
+
+    def __init__(self):
+        directory = pathlib.Path('/tmp/nbdd-guests')
+        directory.mkdir(exist_ok=True)
+        names = [directory / str(n) for n in range((os.cpu_count() or 1) + 1)]
+        self.fd = wait_until(lambda: self.take(names), timeout=900, interval=0.1,
+                             what='a place for another guest')
+
+    @staticmethod
+    def take(names):
+        for name in names:
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return fd
+            except OSError:
+                os.close(fd)
+        return None
+
+    def close(self):
+        os.close(self.fd)
+
+
+class Guest(Machine):
+    """Boots at once.  MEMORY as UML's mem= wants it; NBDS_MAX and MAX_PART are parameters
+    of the nbd module; MODULES are further ones, with what they depend on."""
+
+    def __init__(self, memory='384M', nbds_max=16, max_part=None, modules=()):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix='nbdd-guest.', dir='/tmp'))
+        self.lock = threading.RLock()
+        self.running, self.answers, self.buffer = {}, [], b''
+        self.count, self.next_port, self.worker = 0, 10809, None
+        self.slot = Slot()
+        parameters = f'nbds_max={nbds_max}'
+        if max_part is not None:
+            parameters += f' max_part={max_part}'
+        self.write_module_list(modules, {'nbd': parameters})
+        self.start(memory)
+
+    # ---- life
+
+    def write_module_list(self, more, parameters):
+        directories = sorted(pathlib.Path(MODULES).iterdir())
+        assert directories, f'{MODULES}: no modules; is user-mode-linux installed?'
+        base = directories[-1]
+        needs = {}
+        for line in (base / 'modules.dep').read_text().splitlines():
+            file, _, rest = line.partition(':')
+            needs[file] = rest.split()
+        by_name = {pathlib.Path(f).stem.replace('_', '-'): f for f in needs}
+        order = []
+
+        def add(file):
+            for other in reversed(needs[file]):
+                add(other)
+            if file not in order:
+                order.append(file)
+        for name in (*ALWAYS, *more):
+            # What is not a module of this kernel is built in, or insmod's error will tell.
+            if name.replace('_', '-') in by_name:
+                add(by_name[name.replace('_', '-')])
+        lines = [f'{base / f} {parameters.get(pathlib.Path(f).stem, "")}\n' for f in order]
+        (self.path / 'modules').write_text(''.join(lines))
+
+    def start(self, memory):
+        size = int(memory[:-1]) << {'M': 20, 'G': 30}[memory[-1]]
+        shm = os.statvfs('/dev/shm')
+        fits = shm.f_bavail * shm.f_frsize > 2 * size
+        self.sock, far = socket.socketpair()
+        self.worker_sock, worker_far = socket.socketpair()
+        a, b = far.fileno(), worker_far.fileno()
+        self.console_file = self.path / 'console'
+        with open(self.console_file, 'wb') as console:
+            # pdeathsig: a test run that is killed leaves no guest behind.
+            self.uml = subprocess.Popen(
+                ['setpriv', '--pdeathsig', 'TERM', 'linux.uml', f'mem={memory}',
+                 'rootfstype=hostfs', 'rootflags=/', 'ro', f'init={AGENT}',
+                 'con=null', 'con0=null,fd:1', f'ssl0=fd:{a},fd:{a}', f'ssl1=fd:{b},fd:{b}',
+                 'panic=-1', 'quiet', 'loglevel=3',
+                 f'uml_dir={self.path}', 'umid=uml', f'SHARE={self.path}'],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=(a, b),
+                env={**os.environ, 'TMPDIR': '/dev/shm' if fits else '/tmp'},
+                start_new_session=True)
+        far.close()
+        worker_far.close()
+        try:
+            self.take_answer(BOOT_TIMEOUT, 'boot')
+            self.run(['busybox', 'ip', 'link', 'set', 'lo', 'up'])
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        """End the guest; its files go, too."""
+        if self.uml.poll() is None:
+            self.uml.terminate()
+            try:
+                self.uml.wait(5)
+            except subprocess.TimeoutExpired:
+                pass
+        try:
+            os.killpg(self.uml.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.uml.wait()
+        self.sock.close()
+        self.worker_sock.close()
+        self.slot.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # ---- talking to the agent
+
+    def died(self, what):
+        return GuestDied(f'{what}; the console says:\n{self.console()[-6000:]}')
+
+    def console(self):
+        """The kernel's and PID 1's messages that reached the console."""
+        return self.console_file.read_text(errors='replace')
+
+    def pump(self, timeout):
+        """Take in what the agent has sent, waiting up to TIMEOUT seconds for the first."""
+        with self.lock:
+            if not select.select([self.sock], [], [], timeout)[0]:
+                return
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise self.died('the guest has ended')
+            self.buffer += data
+            while len(self.buffer) >= 4:
+                end = 4 + struct.unpack('>I', self.buffer[:4])[0]
+                if len(self.buffer) < end:
+                    return
+                message, self.buffer = self.buffer[4:end], self.buffer[end:]
+                word, rest = message.split(b'\0', 1)
+                if word == b'exit':
+                    pid, status = rest.split(b'\0')[:2]
+                    if int(pid) in self.running:
+                        self.running.pop(int(pid)).status = int(status)
+                else:
+                    self.answers.append((word, rest))
+
+    def take_answer(self, timeout, what):
+        deadline = time.monotonic() + timeout
+        while not self.answers:
+            if time.monotonic() >= deadline:
+                raise self.died(f'no answer from the guest to `{what}` in {timeout} s')
+            self.pump(0.2)
+        word, rest = self.answers.pop(0)
+        if word == b'error':
+            number = int(rest.split(b'\0')[0])
+            raise OSError(number, f'{os.strerror(number)} (guest: {what})')
+        return rest
+
+    def request(self, *fields, timeout=30):
+        body = b''.join(os.fsencode(str(f)) + b'\0' for f in fields)
+        assert len(body) < 60000, 'too long for a request: put it into g.path'
+        with self.lock:
+            self.sock.sendall(struct.pack('>I', len(body)) + body)
+            return self.take_answer(timeout, ' '.join(map(str, fields[:2])))
+
+    # ---- what a machine does
+
+    def spawn(self, argv, env=None, cwd='/'):
+        """Start ARGV, stdin empty, output captured; ENV adds to the environment."""
+        self.count += 1
+        argv = [str(a) for a in argv]
+        output = self.path / f'{self.count}.{os.path.basename(argv[0])}.out'
+        output.touch()
+        settings = [f'{k}={v}' for k, v in (env or {}).items()]
+        with self.lock:         # or its exit could be read before it is known
+            pid = int(self.request('spawn', cwd, output, len(settings), *settings,
+                                   *argv).split(b'\0')[0])
+            p = self.running[pid] = GuestProcess(self, pid, argv, output)
+        return p
+
+    def kill(self, pid, sig=signal.SIGTERM):
+        """Signal a process or, negative, a process group; gone ones are no error."""
+        try:
+            self.request('kill', pid, int(sig))
+        except OSError as e:
+            if e.errno != errno.ESRCH:
+                raise
+
+    def read(self, path):
+        """A file's text; up to 1 MiB; for /proc and /sys, tmpfs and the like."""
+        return self.request('read', path).decode(errors='replace')
+
+    def write(self, path, text):
+        self.request('write', path, text)
+
+    def list(self, path):
+        names = self.request('list', path).split(b'\0')
+        return sorted(os.fsdecode(n) for n in names if n not in (b'', b'.', b'..'))
+
+    def exists(self, path):
+        try:
+            self.list(os.path.dirname(path))
+        except OSError:
+            return False
+        return os.path.basename(path) in self.list(os.path.dirname(path))
+
+    def port(self):
+        """A TCP port that no server of this guest has yet."""
+        self.next_port += 1
+        return self.next_port
+
+    def dmesg(self):
+        """The kernel's log."""
+        return self.run(['busybox', 'dmesg']).out
+
+    def block(self, index, attribute):
+        """/sys/block/nbdINDEX/ATTRIBUTE, without the newline."""
+        return self.read(f'/sys/block/nbd{index}/{attribute}').strip()
+
+    def why_blocked(self, pid):
+        try:
+            state = self.proc_status(pid)['State']
+            stack = self.read(f'/proc/{pid}/stack') if state.startswith('D') else ''
+            return f', state {state}\n{stack}'
+        except (OSError, KeyError):
+            return ''
+
+    # ---- Python inside
+
+    def python(self, function, timeout=60, **arguments):
+        """Call FUNCTION, 'package.module:name', in the guest's one Python process and return
+        what it returns; arguments and result go as JSON.  Its exceptions come back as
+        RuntimeError with the traceback."""
+        if self.worker is None:
+            self.worker = self.spawn(['/usr/bin/python3', '-B', '-E', '-s',
+                                      HARNESS / 'guest_worker.py', '/dev/ttyS1'],
+                                     cwd=str(ROOT))
+            self.worker_file = self.worker_sock.makefile('rw', encoding='utf-8', newline='\n')
+            self.worker_answer(30)
+        self.worker_file.write(json.dumps([function, arguments]) + '\n')
+        self.worker_file.flush()
+        answer = self.worker_answer(timeout)
+        if 'error' in answer:
+            raise RuntimeError(f'{function} in the guest:\n{answer["error"]}')
+        return answer['result']
+
+    def worker_answer(self, timeout):
+        deadline = time.monotonic() + timeout
+        while not select.select([self.worker_sock], [], [], 0.1)[0]:
+            if self.worker.rc is not None or time.monotonic() > deadline:
+                raise AssertionError(f"no answer from the guest's Python in {timeout} s\n"
+                                     f'{self.worker.output}')
+        return json.loads(self.worker_file.readline())

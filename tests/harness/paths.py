@@ -1,0 +1,16 @@
+"""Where things are: the source tree, what was built, where downloads are kept."""
+import os
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# NBDD_BUILD=build-address,undefined tests a build with sanitizers.
+BUILD = ROOT / os.environ.get('NBDD_BUILD', 'build')
+HARNESS = ROOT / 'tests' / 'harness'
+CACHE = pathlib.Path(os.environ.get('NBDD_TEST_CACHE') or
+                     os.path.expanduser('~/.cache/nbdd-tests'))
+
+NBDD = BUILD / 'nbdd'
+NBDCTL = BUILD / 'nbdctl'
+# Programs for guests are static and plain, whichever build is tested.
+AGENT = ROOT / 'build' / 'tests' / 'agent'
+VERIFIER = ROOT / 'build' / 'tests' / 'verifier'
