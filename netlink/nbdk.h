@@ -15,6 +15,7 @@
 #define NBDK_INDEX_MAX		((1u << 20) - 1)	/* minors the driver can number */
 #define NBDK_SOCKETS_MAX	16			/* sockets that one call carries */
 #define NBDK_DEAD_CONN_FOREVER	UINT64_C(4294967295)	/* seconds; the kernel's infinity */
+#define NBDK_TIMEOUT_OFF	UINT64_MAX	/* of a reconnect: from now on none */
 #define NBDK_IDENTIFIER_MAX	255
 
 /* What NBD_CMD_CONNECT carries.  The driver remembers timeouts from a device's earlier
@@ -35,6 +36,8 @@ struct nbdk_connect {
  * sockets: resizing freezes the queue, which dead links keep frozen for ever. */
 struct nbdk_reconnect {
 	unsigned index;
+	/* 0: as it is.  Anything else sets queue/io_timeout too (30 s for NBDK_TIMEOUT_OFF),
+	 * which the caller then writes again. */
 	uint64_t timeout_sec;
 	uint64_t dead_conn_timeout_sec;
 	const char *identifier;		/* as at connect, or the kernel says EINVAL */
@@ -42,18 +45,28 @@ struct nbdk_reconnect {
 	size_t n_sockets;
 };
 
-struct nbdk;				/* a generic netlink socket bound to family `nbd` */
+/* A generic netlink socket bound to family `nbd`, for one call at a time.  Keep it open
+ * while devices are connected: a proposed kernel change disconnects a device when the
+ * socket that connected it closes. */
+struct nbdk;
 
-int nbdk_open(struct nbdk **ret);	/* -ENOENT: no nbd driver in this kernel */
+/* -ENOENT: no nbd driver, or not the initial network namespace, where alone it is. */
+int nbdk_open(struct nbdk **ret);
 void nbdk_close(struct nbdk *k);
 
-/* The operations behind one seam, so that the daemon's transitions can be tested alone. */
+/* The operations behind one seam, so that the daemon's transitions can be tested alone.
+ * All give the kernel's errno; -ENOENT: the driver was loaded anew, so open again. */
 struct nbdk_ops {
+	/* -EBUSY: connected already, or open for a moment (udev): try again. */
 	int (*connect)(struct nbdk *k, const struct nbdk_connect *c, unsigned *ret_index);
+	/* 0 also when no link was dead and the kernel dropped the sockets. */
 	int (*reconnect)(struct nbdk *k, const struct nbdk_reconnect *c);
+	/* SIZE > 0.  Only while links are alive: else it blocks until they are. */
 	int (*resize)(struct nbdk *k, unsigned index, const char *identifier,
 		      uint64_t size);
+	/* Does not flush.  0 for an unconnected device, -EINVAL for none. */
 	int (*disconnect)(struct nbdk *k, unsigned index);
+	/* True also while all links are dead, or the device is merely open.  -ENODEV. */
 	int (*status)(struct nbdk *k, unsigned index, bool *ret_connected);
 };
 extern const struct nbdk_ops nbdk_kernel_ops;
