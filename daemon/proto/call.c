@@ -104,7 +104,8 @@ int varlink_call_error(struct varlink_call *call, const char *error,
 	return end_call(call, varlink_error_object(error, params));
 }
 
-int varlink_call_invalid(struct varlink_call *call, const char *parameter, const char *text)
+int varlink_call_invalid(struct varlink_call *call, const char *parameter,
+			 const char *text)
 {
 	return varlink_call_error(call, VARLINK_INVALID_PARAMETER,
 				  varlink_invalid_object(parameter, text));
@@ -215,14 +216,16 @@ bool varlink_param_bool(struct varlink_call *call, struct json_object *params,
 
 /* ---- org.varlink.service ----------------------------------------------------------- */
 
-static void get_info(struct varlink_call *call, struct json_object *params, void *userdata)
+static void get_info(struct varlink_call *call, struct json_object *params,
+		     void *userdata)
 {
 	static const char *const texts[][2] = {
 		{ "vendor", "nbdd" }, { "product", "nbdd" },
 		{ "version", NBDD_VERSION }, { "url", "man:nbdd(8)" },
 	};
 	struct varlink_server *s = userdata;
-	struct json_object *o = json_object_new_object(), *names = json_object_new_array();
+	struct json_object *o = json_object_new_object();
+	struct json_object *names = json_object_new_array();
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
 		o = with_string(o, texts[i][0], texts[i][1]);
@@ -320,7 +323,8 @@ static void dispatch(struct varlink_call *call)
 	}
 	method = find_method(iface, dot + 1);
 	if (!method)
-		fail_with_name(call, "org.varlink.service.MethodNotFound", "method", name);
+		fail_with_name(call, "org.varlink.service.MethodNotFound", "method",
+			       name);
 	else if (method->root_only && call->peer.uid)
 		varlink_call_error(call, VARLINK_PERMISSION_DENIED, NULL);
 	else

@@ -55,7 +55,8 @@ void varlink_client_close(struct varlink_client *c)
 /* The request as JSON text, held by *RET. */
 static int build_call(const struct varlink_request *q, struct json_object **ret)
 {
-	_cleanup_json_ struct json_object *params = q->params, *o = json_object_new_object();
+	_cleanup_json_ struct json_object *o = json_object_new_object();
+	_cleanup_json_ struct json_object *params = q->params;
 	int r;
 
 	r = varlink_json_add(o, "method", json_object_new_string(q->method));
@@ -69,8 +70,8 @@ static int build_call(const struct varlink_request *q, struct json_object **ret)
 }
 
 /* Wait for EVENTS until DEADLINE, with the caller's ticks.  1: they are there. */
-static int wait_for(struct varlink_client *c, const struct varlink_request *q, short events,
-		    uint64_t deadline)
+static int wait_for(struct varlink_client *c, const struct varlink_request *q,
+		    short events, uint64_t deadline)
 {
 	struct pollfd p = { .fd = c->fd, .events = events };
 
@@ -150,8 +151,8 @@ static ssize_t receive(struct varlink_client *c, const struct varlink_request *q
 }
 
 /* Hand the reply at the front of the buffer on.  1: more are to come. */
-static int take_reply(struct varlink_client *c, const struct varlink_request *q, size_t len,
-		      int *ret_result)
+static int take_reply(struct varlink_client *c, const struct varlink_request *q,
+		      size_t len, int *ret_result)
 {
 	_cleanup_json_ struct json_object *root = NULL, *none = NULL;
 	struct json_object *params = NULL, *error = NULL, *continues = NULL;

@@ -56,7 +56,8 @@ static void drop_output(struct varlink_connection *c)
 	c->out_start = 0;
 }
 
-int varlink_connection_send(struct varlink_connection *c, struct json_object *o, bool newest)
+int varlink_connection_send(struct varlink_connection *c, struct json_object *o,
+			    bool newest)
 {
 	_cleanup_json_ struct json_object *object = o;
 	struct buffer *b = newest && c->out.len ? &c->newest : &c->out;
@@ -284,8 +285,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 {
 	struct varlink_connection *c = userdata;
 
-	/* Both directions are shut (unix(7) stream: the peer has closed).  This event cannot
-	 * be masked; what has come can still be read, without waiting. */
+	/* Both directions are shut (a Unix stream whose peer has closed).  This event
+	 * cannot be masked; what has come can still be read, without waiting. */
 	if (events & (EPOLLHUP | EPOLLERR)) {
 		c->hung_up = true;
 		sd_event_source_set_enabled(c->io, SD_EVENT_OFF);
@@ -321,7 +322,8 @@ static int add_sources(struct varlink_connection *c)
 	if (r >= 0)
 		r = sd_event_source_set_enabled(c->defer, SD_EVENT_OFF);
 	if (r >= 0)
-		r = sd_event_add_time(event, &c->timer, CLOCK_MONOTONIC, 0, 0, on_timer, c);
+		r = sd_event_add_time(event, &c->timer, CLOCK_MONOTONIC, 0, 0, on_timer,
+				      c);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
 	return r;

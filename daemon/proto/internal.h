@@ -39,7 +39,7 @@ struct varlink_server {
 	size_t total;			/* bytes buffered */
 	void (*log)(const char *text, void *userdata);
 	void *log_userdata;
-	uint64_t log_minute;		/* the minute that is counted, and how many lines */
+	uint64_t log_minute;		/* the minute that is counted */
 	unsigned log_lines, log_dropped;
 };
 
@@ -74,7 +74,8 @@ _printf_(2, 3) void varlink_connection_cut(struct varlink_connection *c,
 					   const char *format, ...);
 
 /* call.c */
-/* An error reply (PARAMS is taken), the parameters of InvalidParameter; NULL: no memory. */
+/* An error reply (PARAMS is taken); the parameters of InvalidParameter.  NULL: no
+ * memory. */
 struct json_object *varlink_error_object(const char *error, struct json_object *params);
 struct json_object *varlink_invalid_object(const char *parameter, const char *text);
 /* Begin the call that LEN bytes of TEXT ask for. */

@@ -21,6 +21,34 @@ const struct varlink_limits varlink_reply_limits = {
 	.members = 1024 * 1024,
 };
 
+/* Length of the UTF-8 sequence at P (LEN bytes left), 0 when it is none (RFC 3629). */
+static size_t utf8_length(const unsigned char *p, size_t len)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 :
+		   p[0] < 0xf5 ? 4 : 0;
+	uint32_t c = n > 1 ? p[0] & (0xffu >> (n + 1)) : p[0];
+
+	if (n > len)
+		return 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (p[i] & 0x3f);
+	}
+	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
+}
+
+static bool is_utf8(const char *text, size_t len)
+{
+	const unsigned char *p = (const unsigned char *)text;
+
+	for (size_t i = 0, n; i < len; i += n)
+		if (!(n = utf8_length(p + i, len - i)))
+			return false;
+	return true;
+}
+
 /* json-c spends up to a kilobyte on two bytes (`{}`), so that what a message will cost is
  * counted before it is parsed.  A NUL inside of a string is turned away, because C would
  * see a shorter string than the one that was sent. */
@@ -56,8 +84,6 @@ static const char *tokener_problem(enum json_tokener_error e)
 	switch (e) {
 	case json_tokener_error_depth:
 		return "the message is nested too deep";
-	case json_tokener_error_parse_utf8_string:
-		return "the message is not UTF-8";
 	case json_tokener_continue:
 		return "the message is not a complete JSON object";
 	default:
@@ -82,6 +108,10 @@ int varlink_parse(const char *text, size_t len, const struct varlink_limits *lim
 		*ret_why = "the message is too long";
 		return -E2BIG;
 	}
+	if (!is_utf8(text, len)) {
+		*ret_why = "the message is not UTF-8";
+		return -EBADMSG;
+	}
 	r = check_cost(text, len, limits, ret_why);
 	if (r < 0)
 		return r;
@@ -89,7 +119,7 @@ int varlink_parse(const char *text, size_t len, const struct varlink_limits *lim
 	tokener = json_tokener_new_ex((int)limits->depth);
 	if (!tokener)
 		return -ENOMEM;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
 	root = json_tokener_parse_ex(tokener, text, (int)len);
 	if (json_tokener_get_error(tokener) != json_tokener_success) {
 		*ret_why = tokener_problem(json_tokener_get_error(tokener));
@@ -155,30 +185,13 @@ int varlink_message_parse(const char *text, size_t len, struct varlink_message *
 	return 0;
 }
 
-int varlink_json_add(struct json_object *object, const char *key, struct json_object *value)
+int varlink_json_add(struct json_object *object, const char *key,
+		     struct json_object *value)
 {
 	if (object && value && json_object_object_add(object, key, value) == 0)
 		return 0;
 	json_object_put(value);
 	return -ENOMEM;
-}
-
-/* Length of the UTF-8 sequence at P (LEN bytes left), 0 when it is none (RFC 3629). */
-static size_t utf8_length(const unsigned char *p, size_t len)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 :
-		   p[0] < 0xf5 ? 4 : 0;
-	uint32_t c = n > 1 ? p[0] & (0xffu >> (n + 1)) : p[0];
-
-	if (n > len)
-		return 0;
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
 }
 
 void varlink_make_utf8(char *text, size_t len)

@@ -50,6 +50,6 @@ static inline void cleanup_json_p(struct json_object **o)
 _must_check_ int varlink_json_add(struct json_object *object, const char *key,
 				  struct json_object *value);
 
-/* JSON is UTF-8, while what servers say may be any bytes: replace, in JSON text, each byte
- * that is not part of a UTF-8 sequence by `?`. */
+/* JSON is UTF-8, while what servers say may be any bytes: replace, in JSON text, each
+ * byte that is not part of a UTF-8 sequence by `?`. */
 void varlink_make_utf8(char *text, size_t len);

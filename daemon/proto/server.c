@@ -71,7 +71,7 @@ static void refuse(struct varlink_server *s, int fd)
 	if (n > 0 && (size_t)n < sizeof(text))
 		/* An empty socket buffer takes this at once; if not, closing says it. */
 		(void)!send(fd, text, (size_t)n + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-	varlink_server_log(s, "control socket: refused a client: %zu are connected already",
+	varlink_server_log(s, "control socket: refused a client: %zu are connected",
 			   s->n_connections);
 }
 
@@ -127,8 +127,9 @@ static int on_listen(sd_event_source *source, int fd, uint32_t events, void *use
 	return 0;
 }
 
-int varlink_server_new(sd_event *event, int listen_fd, const struct varlink_interface *iface,
-		       void *userdata, struct varlink_server **ret)
+int varlink_server_new(sd_event *event, int listen_fd,
+		       const struct varlink_interface *iface, void *userdata,
+		       struct varlink_server **ret)
 {
 	struct varlink_server *s = calloc(1, sizeof(*s));
 	int r;
@@ -142,7 +143,8 @@ int varlink_server_new(sd_event *event, int listen_fd, const struct varlink_inte
 	LIST_INIT(&s->connections);
 	r = fd_set_nonblock(listen_fd, true);
 	if (r >= 0)
-		r = sd_event_add_io(event, &s->listen_io, listen_fd, EPOLLIN, on_listen, s);
+		r = sd_event_add_io(event, &s->listen_io, listen_fd, EPOLLIN, on_listen,
+				    s);
 	if (r >= 0)
 		r = sd_event_add_time(event, &s->listen_timer, CLOCK_MONOTONIC, 0, 0,
 				      listen_again, s);

@@ -1,6 +1,6 @@
-/* The door of daemon/proto: Varlink, NUL-terminated JSON objects over a Unix stream socket
- * (https://varlink.org/Method-Call).  A server for sd-event that never blocks, and a
- * blocking client. */
+/* The door of daemon/proto: Varlink, NUL-terminated JSON objects over a Unix stream
+ * socket (https://varlink.org/Method-Call).  A server for sd-event that never blocks, and
+ * a blocking client. */
 #pragma once
 
 #include <stdbool.h>
@@ -61,7 +61,8 @@ _must_check_ int varlink_server_new(sd_event *event, int listen_fd,
 void varlink_server_free(struct varlink_server *s);
 /* Where one line about each client that was cut off goes; a few a minute at most. */
 void varlink_server_set_log(struct varlink_server *s,
-			    void (*log)(const char *text, void *userdata), void *userdata);
+			    void (*log)(const char *text, void *userdata),
+			    void *userdata);
 
 /* End the call: with a result (PARAMS is taken; NULL is an empty one), or with an error
  * of a full name.  Nothing is sent when the client asked for `oneway` or has left.
@@ -90,10 +91,12 @@ void varlink_call_set_gone(struct varlink_call *call,
 /* A member of the call's parameters.  Absent or null: *RET stays as it was, unless
  * REQUIRED.  False: it is not of the type, or missing; the call has then been ended with
  * InvalidParameter. */
-_must_check_ bool varlink_param_string(struct varlink_call *call, struct json_object *params,
-				       const char *name, bool required, const char **ret);
-_must_check_ bool varlink_param_bool(struct varlink_call *call, struct json_object *params,
-				     const char *name, bool *ret);
+_must_check_ bool varlink_param_string(struct varlink_call *call,
+				       struct json_object *params, const char *name,
+				       bool required, const char **ret);
+_must_check_ bool varlink_param_bool(struct varlink_call *call,
+				     struct json_object *params, const char *name,
+				     bool *ret);
 
 /* ---- client, blocking -------------------------------------------------------------- */
 
