@@ -54,3 +54,15 @@ char *escape_text(char *dst, size_t size, const char *text, size_t len)
 	dst[out < size ? out : size - 1] = '\0';
 	return dst;
 }
+
+bool text_is_printable(const char *text, size_t len)
+{
+	const unsigned char *p = (const unsigned char *)text;
+
+	for (size_t i = 0, n; i < len; i += n) {
+		n = p[i] == '\\' ? 1 : utf8_length(p + i, len - i);
+		if (!n)
+			return false;
+	}
+	return true;
+}

@@ -2,8 +2,13 @@
  * UTF-8 become \xNN; everything else stays. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Escape LEN bytes of TEXT into DST of SIZE bytes (> 4), always NUL-terminated; what does
  * not fit is replaced by `...`.  Returns DST. */
 char *escape_text(char *dst, size_t size, const char *text, size_t len);
+
+/* Is TEXT printable as it stands: UTF-8, no control bytes, no marks that turn the direction
+ * of text?  (A backslash is.) */
+bool text_is_printable(const char *text, size_t len);

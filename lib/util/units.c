@@ -28,7 +28,9 @@ static int parse_prefix(const char *text, int base, const char **end, uint64_t *
 
 int parse_u64(const char *text, uint64_t *ret)
 {
-	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+	/* strtoull would take a second 0x. */
+	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') &&
+		   !(text[2] == '0' && (text[3] == 'x' || text[3] == 'X'));
 	const char *end;
 	uint64_t v;
 	int r;

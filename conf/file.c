@@ -1,0 +1,105 @@
+/* A configuration file as bytes and lines. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "conf/internal.h"
+#include "lib/util/cleanup.h"
+
+#define READ_STEP 65536
+
+static bool is_text_file(const struct stat *st)
+{
+	/* A link to /dev/null is how people put a file out of use. */
+	return S_ISREG(st->st_mode) ||
+	       (S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3));
+}
+
+/* Up to the end of FD.  Room for one byte more is left. */
+static int read_all(int fd, struct buffer *text)
+{
+	ssize_t n;
+	int r;
+
+	do {
+		if (text->len == text->max)
+			return -EFBIG;
+		r = buffer_reserve(text, MIN((size_t)READ_STEP, text->max - text->len));
+		if (r < 0)
+			return r;
+		n = read(fd, text->data + text->len, text->capacity - text->len);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		text->len += n > 0 ? (size_t)n : 0;
+	} while (n != 0);
+	return 0;
+}
+
+/* Open FILE; nothing is followed that could block (a FIFO, a terminal). */
+static int open_text(const char *file, struct stat *ret_stat)
+{
+	_cleanup_close_ int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0 || fstat(fd, ret_stat) < 0)
+		return -errno;
+	return STEAL_FD(fd);
+}
+
+static int load(struct conf_reader *r, struct buffer *text)
+{
+	struct stat st;
+	_cleanup_close_ int fd = open_text(r->file, &st);
+	int e;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 :
+		       conf_problem(r, 0, true, NULL, "cannot be opened: %s", strerror(-fd));
+	if (!is_text_file(&st))
+		return conf_problem(r, 0, true, NULL, "is %s; a text file is expected",
+				    S_ISDIR(st.st_mode) ? "a directory" : "not a file");
+	e = read_all(fd, text);
+	if (e == -EFBIG)
+		return conf_problem(r, 0, true, NULL, "is too large; at most %u bytes are "
+				    "allowed", CONF_FILE_MAX);
+	if (e < 0 && e != -ENOMEM)
+		return conf_problem(r, 0, true, NULL, "cannot be read: %s", strerror(-e));
+	return e < 0 ? e : 1;
+}
+
+int conf_load(struct conf_reader *r, struct buffer *text)
+{
+	int e = load(r, text);
+
+	if (e <= 0)
+		return e;
+	if (text->len >= 2 && (memcmp(text->data, "\xff\xfe", 2) == 0 ||
+			       memcmp(text->data, "\xfe\xff", 2) == 0))
+		return conf_problem(r, 1, true, NULL,
+				    "is written in UTF-16; save it as UTF-8");
+	if (text->len >= 3 && memcmp(text->data, "\xef\xbb\xbf", 3) == 0)
+		buffer_consume(text, 3);
+	r->next = (char *)text->data;
+	r->end = r->next + text->len;
+	return 1;
+}
+
+bool conf_next_line(struct conf_reader *r, char **ret, size_t *ret_len)
+{
+	char *line = r->next, *end;
+
+	if (line == r->end)
+		return false;
+	end = memchr(line, '\n', (size_t)(r->end - line));
+	r->next = end ? end + 1 : r->end;
+	end = end ? end : r->end;	/* read_all left room for one byte more */
+	if (end > line && end[-1] == '\r')
+		end--;
+	*end = '\0';
+	r->line++;
+	*ret = line;
+	*ret_len = (size_t)(end - line);
+	return true;
+}

@@ -1,0 +1,179 @@
+/* The one table of keys, and the other names that people write. */
+#include <string.h>
+
+#include "conf/internal.h"
+#include "lib/util/clock.h"
+
+#define MSEC	USEC_PER_MSEC
+#define SEC	USEC_PER_SEC
+#define HOUR	(60 * USEC_PER_MINUTE)
+#define DAY	(24 * HOUR)
+
+#define MEMBER(m) .offset = offsetof(struct device_keys, m)
+
+static const char *const tls_words[] = { "off", "allow", "require", NULL };
+static const char *const kernel_tls_words[] = { "auto", "require", "off", NULL };
+static const char *const size_change_words[] = { "refuse", "grow", NULL };
+
+const struct conf_key conf_keys[] = {
+	{ "uri", CONF_STRING, MEMBER(uri), .min = 1, .max = CONF_VALUE_MAX,
+	  .rules = CONF_URI | CONF_OF_ONE_DEVICE, .value = "URI",
+	  .text = "The export as an NBD URI, such as nbd://server/export or "
+		  "nbd+unix:///export?socket=/run/nbd.sock. "
+		  "Either this or addresses is needed." },
+	{ "addresses", CONF_STRINGS, MEMBER(addresses), .min = 1, .max = CONF_ADDRESSES_MAX,
+	  .value = "SERVER[,...]",
+	  .text = "Servers of the export, tried in this order: a name or an address, with "
+		  ":PORT after it where needed, an IPv6 address with a port in brackets, or "
+		  "the path of a Unix socket." },
+	{ "port", CONF_U32, MEMBER(port), .min = 1, .max = 65535, .initial = "10809",
+	  .value = "PORT", .text = "TCP port of those addresses that name none." },
+	{ "export", CONF_STRING, MEMBER(export_name), .min = 0, .max = CONF_VALUE_MAX,
+	  .value = "NAME",
+	  .text = "Name of the export. Without it, the name in the URI is used, or else the "
+		  "empty name, which is the server's default export." },
+	{ "tls", CONF_ENUM, MEMBER(tls), .words = tls_words, .initial = "off",
+	  .value = "off|allow|require",
+	  .text = "Whether the connection is encrypted: never, if the server is able to, or "
+		  "always. A URI whose scheme starts with nbds means require." },
+	{ "tls-certificates", CONF_STRING, MEMBER(tls_certificates), .min = 1, .max = 4095,
+	  .rules = CONF_PATH, .value = "DIRECTORY",
+	  .text = "Directory of ca-cert.pem, which tells the server's certificate as genuine, "
+		  "and, where the server wants one, client-cert.pem with client-key.pem." },
+	{ "tls-psk-file", CONF_STRING, MEMBER(tls_psk_file), .min = 1, .max = 4095,
+	  .rules = CONF_PATH, .value = "FILE",
+	  .text = "File of lines USER:KEY with the key shared between both sides, which "
+		  "takes the place of certificates." },
+	{ "tls-username", CONF_STRING, MEMBER(tls_username), .min = 1, .max = 255,
+	  .value = "NAME", .text = "The user whose key in tls-psk-file is used." },
+	{ "tls-hostname", CONF_STRING, MEMBER(tls_hostname), .min = 1, .max = 255,
+	  .value = "NAME",
+	  .text = "Name that the server's certificate must carry, where it is not the one "
+		  "that was connected to." },
+	{ "tls-priority", CONF_STRING, MEMBER(tls_priority), .min = 1, .max = 1023,
+	  .value = "STRING", .text = "GnuTLS priority string: which versions and ciphers." },
+	{ "kernel-tls", CONF_ENUM, MEMBER(kernel_tls), .words = kernel_tls_words,
+	  .initial = "auto", .value = "auto|require|off",
+	  .text = "Whether the kernel encrypts by itself: where it can, always (the attach "
+		  "fails where it cannot), or never; otherwise a process encrypts for it." },
+	{ "connections", CONF_AUTO_U32, MEMBER(connections), .min = 1,
+	  .max = CONF_CONNECTIONS_MAX, .initial = "auto", .value = "auto|NUMBER",
+	  .text = "Connections to open. More than one is used only where the server says that "
+		  "it allows several; auto takes up to four there." },
+	{ "block-size", CONF_SIZE, MEMBER(block_size), .min = 512, .max = 4096,
+	  .rules = CONF_ZERO | CONF_POWER_OF_2, .initial = "0", .value = "BYTES",
+	  .text = "Logical block size of the device; 0 takes what the server prefers." },
+	{ "read-only", CONF_BOOL, MEMBER(read_only), .initial = "no", .value = "yes|no",
+	  .text = "Make the device read-only although the server would let us write." },
+	{ "timeout", CONF_USEC, MEMBER(timeout_usec), .min = SEC, .max = 30 * DAY,
+	  .rules = CONF_ZERO | CONF_WHOLE_SECONDS, .initial = "0", .value = "TIME",
+	  .text = "Give a connection up for dead when one request takes longer than this. "
+		  "With 0 a slow server is left alone, and only a dead one is replaced." },
+	{ "requeue-interval", CONF_USEC, MEMBER(requeue_interval_usec), .min = 100 * MSEC,
+	  .max = HOUR, .rules = CONF_ZERO, .initial = "1s", .value = "TIME",
+	  .text = "How often the kernel looks for requests whose connection was replaced and "
+		  "sends them again; 0 leaves the kernel's own 30 seconds." },
+	{ "dead-timeout", CONF_USEC, MEMBER(dead_timeout_usec), .min = SEC, .max = 3650 * DAY,
+	  .rules = CONF_ZERO | CONF_INFINITY | CONF_WHOLE_SECONDS, .initial = "infinity",
+	  .value = "TIME",
+	  .text = "How long reads and writes wait for a server that is away before they fail; "
+		  "with 0 they fail at once. The device resumes in any case when the server "
+		  "is back." },
+	{ "reconnect-delay", CONF_USEC, MEMBER(reconnect_delay_usec), .min = 10 * MSEC,
+	  .max = HOUR, .initial = "100ms", .value = "TIME",
+	  .text = "Pause between the first attempt to reconnect, which is made at once, and "
+		  "the second; it doubles with every further one." },
+	{ "reconnect-delay-max", CONF_USEC, MEMBER(reconnect_delay_max_usec),
+	  .min = 10 * MSEC, .max = HOUR, .initial = "5s", .value = "TIME",
+	  .text = "The longest pause between two attempts to reconnect." },
+	{ "connect-timeout", CONF_USEC, MEMBER(connect_timeout_usec), .min = 100 * MSEC,
+	  .max = HOUR, .initial = "15s", .value = "TIME",
+	  .text = "Time for one attempt to connect and negotiate." },
+	{ "keepalive", CONF_USEC, MEMBER(keepalive_usec), .min = SEC, .max = HOUR,
+	  .rules = CONF_ZERO | CONF_WHOLE_SECONDS, .initial = "2s", .value = "TIME",
+	  .text = "Idle time after which TCP asks whether the server is still there; with 0 "
+		  "it never asks." },
+	{ "keepalive-timeout", CONF_USEC, MEMBER(keepalive_timeout_usec), .min = SEC,
+	  .max = HOUR, .rules = CONF_ZERO, .initial = "4s", .value = "TIME",
+	  .text = "Silence of the network after which a TCP connection is given up for dead; "
+		  "0 leaves the kernel's own limit of many minutes." },
+	{ "identifier", CONF_STRING, MEMBER(identifier), .min = 1, .max = 255,
+	  .rules = CONF_OF_ONE_DEVICE, .value = "TEXT",
+	  .text = "Text that the kernel shows in /sys/block/nbdN/backend and by which the "
+		  "daemon knows the device again; by default made from the name." },
+	{ "size-change", CONF_ENUM, MEMBER(size_change), .words = size_change_words,
+	  .initial = "refuse", .value = "refuse|grow",
+	  .text = "What to do when the export comes back with another size: wait until the "
+		  "size is right again, or let the device grow. A device never shrinks." },
+	{ "swap", CONF_BOOL, MEMBER(swap), .initial = "no", .value = "yes|no",
+	  .text = "The device holds swap space: nothing on the way to the server may wait for "
+		  "memory." },
+};
+const size_t n_conf_keys = ARRAY_SIZE(conf_keys);
+
+#define NO_FILES "a certificate file alone is not supported: put ca-cert.pem, " \
+	"client-cert.pem and client-key.pem in one directory and set " \
+	"tls-certificates=DIRECTORY"
+
+/* nbd-client's spellings in nbdtab.  `persist` and `no_optgo` describe what nbdd always does
+ * (keep the device; fall back where the server does not know NBD_OPT_GO); that a host is a
+ * path is seen from its slash, so `unix` adds nothing either. */
+const struct conf_alias conf_aliases[] = {
+	{ "bs", .key = "block-size" },
+	{ "conns", .key = "connections" },
+	{ "tls", .key = "tls", .value = "require" },
+	{ "tlshostname", .key = "tls-hostname" },
+	{ "priority", .key = "tls-priority" },
+	{ "persist" }, { "no_optgo" }, { "unix" },
+	{ "cacertfile", .refused = NO_FILES },
+	{ "certfile", .refused = NO_FILES },
+	{ "keyfile", .refused = NO_FILES },
+	{ "preinit", .refused = "a device without a handshake is not supported: let the server "
+				"negotiate, and leave preinit out" },
+	{ "sdp", .refused = "the Sockets Direct Protocol is gone from the kernel: leave sdp out" },
+	{},
+};
+
+static const struct conf_key nothing = {
+	.name = "", .type = CONF_NOTHING, .value = "",
+	.text = "Accepted for the sake of nbd-client's nbdtab; it changes nothing.",
+};
+
+const struct conf_alias *conf_alias_find(const char *name)
+{
+	for (const struct conf_alias *a = conf_aliases; a->name; a++)
+		if (strcmp(a->name, name) == 0)
+			return a;
+	return NULL;
+}
+
+static const struct conf_key *find_row(const char *name)
+{
+	for (size_t i = 0; i < n_conf_keys; i++)
+		if (strcmp(conf_keys[i].name, name) == 0)
+			return &conf_keys[i];
+	return NULL;
+}
+
+const struct conf_key *conf_key_find(const char *name, const char **ret_value)
+{
+	const struct conf_alias *alias = conf_alias_find(name);
+	const struct conf_key *key = find_row(alias && alias->key ? alias->key : name);
+	const char *value = alias ? alias->value : NULL;
+
+	/* nbd-client keeps names that start with `_` free for local use. */
+	if (!key && (name[0] == '_' || (alias && !alias->refused)))
+		key = &nothing;
+	if (!key)
+		return NULL;
+	if (!value && (key->type == CONF_BOOL || key->type == CONF_NOTHING))
+		value = "yes";
+	if (ret_value)
+		*ret_value = value;
+	return key;
+}
+
+uint64_t conf_key_bit(const struct conf_key *key)
+{
+	return key->type == CONF_NOTHING ? 0 : UINT64_C(1) << (key - conf_keys);
+}

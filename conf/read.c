@@ -1,0 +1,173 @@
+/* Both files together: the devices, and which of them stay. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conf/internal.h"
+
+int conf_add_device(struct conf_reader *r, const char *name, int index,
+		    struct conf_device **ret)
+{
+	struct conf *c = r->conf;
+	struct conf_device d = { .index = index, .line = r->line }, *grown;
+
+	if (c->n_devices == CONF_DEVICES_MAX) {
+		int e = conf_problem(r, r->line, true, name, "more than %u devices; the rest "
+				     "of this file is not read", CONF_DEVICES_MAX);
+		return e < 0 ? e : -E2BIG;
+	}
+	grown = reallocarray(c->devices, c->n_devices + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	c->devices = grown;
+	d.name = strdup(name);
+	d.file = strdup(r->file);
+	if (!d.name || !d.file) {
+		free(d.name);
+		free(d.file);
+		return -ENOMEM;
+	}
+	device_keys_init(&d.keys);
+	*ret = &grown[c->n_devices++];
+	**ret = d;
+	return 0;
+}
+
+struct conf_device *conf_find_rival(const struct conf *c, const char *name, int index)
+{
+	for (size_t i = 0; i < c->n_devices; i++)
+		if (strcmp(c->devices[i].name, name) == 0 ||
+		    (index >= 0 && c->devices[i].index == index))
+			return &c->devices[i];
+	return NULL;
+}
+
+const struct conf_device *conf_find(const struct conf *c, const char *name)
+{
+	unsigned index;
+
+	for (size_t i = 0; i < c->n_devices; i++)
+		if (strcmp(c->devices[i].name, name) == 0)
+			return &c->devices[i];
+	if (conf_parse_device(name, &index) < 0)
+		return NULL;
+	for (size_t i = 0; i < c->n_devices; i++)
+		if (c->devices[i].index == (int)index)
+			return &c->devices[i];
+	return NULL;
+}
+
+static void free_device(struct conf_device *d)
+{
+	free(d->name);
+	free(d->file);
+	device_keys_deinit(&d->keys);
+}
+
+static void drop_left_out(struct conf *c)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < c->n_devices; i++) {
+		if (conf_left_out(c, c->devices[i].name))
+			free_device(&c->devices[i]);
+		else
+			c->devices[kept++] = c->devices[i];
+	}
+	c->n_devices = kept;
+}
+
+void conf_free(struct conf *c)
+{
+	if (!c)
+		return;
+	for (size_t i = 0; i < c->n_devices; i++)
+		free_device(&c->devices[i]);
+	for (size_t i = 0; i < c->n_problems; i++)
+		conf_free_problem(&c->problems[i]);
+	free(c->devices);
+	free(c->problems);
+	free(c);
+}
+
+typedef int conf_parser(struct conf_reader *r);
+
+/* 0 or -ENOMEM. */
+static int read_file(struct conf *c, const char *file, conf_parser *parse)
+{
+	struct conf_reader r = { .conf = c, .file = file, .first_problem = c->n_problems };
+	struct buffer text = BUFFER_NULL(CONF_FILE_MAX + 1);
+	int e;
+
+	e = conf_load(&r, &text);
+	if (e > 0)
+		e = parse(&r);
+	buffer_clear(&text);
+	conf_sort_problems(&r);
+	return e == -ENOMEM ? e : 0;
+}
+
+int conf_read(const char *nbdd_conf, const char *nbdtab, struct conf **ret)
+{
+	struct conf *c = calloc(1, sizeof(*c));
+	int r = c ? 0 : -ENOMEM;
+
+	if (r == 0 && nbdd_conf)
+		r = read_file(c, nbdd_conf, conf_read_nbdd_conf);
+	if (r == 0 && nbdtab)
+		r = read_file(c, nbdtab, conf_read_nbdtab);
+	if (r < 0) {
+		conf_free(c);
+		return r;
+	}
+	drop_left_out(c);
+	*ret = c;
+	return 0;
+}
+
+/* An nbdtab never has a line that starts with a bracket, an nbdd.conf has nothing before. */
+static int read_any(struct conf_reader *r)
+{
+	struct conf_reader ahead = *r;
+	size_t len;
+	char *line;
+
+	while (conf_next_line(&ahead, &line, &len)) {
+		line += strspn(line, " \t");
+		if (*line && !strchr("#;", *line))
+			return *line == '[' ? conf_read_nbdd_conf(r) : conf_read_nbdtab(r);
+	}
+	return 0;
+}
+
+static conf_parser *parser_for(const char *file)
+{
+	const char *slash = strrchr(file, '/'), *name = slash ? slash + 1 : file;
+	size_t len = strlen(name);
+
+	if (len >= 6 && strcmp(name + len - 6, "nbdtab") == 0)
+		return conf_read_nbdtab;
+	if (len >= 5 && strcmp(name + len - 5, ".conf") == 0)
+		return conf_read_nbdd_conf;
+	return read_any;
+}
+
+int conf_read_one(const char *file, struct conf **ret)
+{
+	struct conf *c = calloc(1, sizeof(*c));
+	struct conf_reader r = { .conf = c, .file = file };
+	int e = -ENOMEM;
+
+	if (c)
+		e = access(file, F_OK) < 0 && errno == ENOENT ?
+		    conf_problem(&r, 0, true, NULL, "there is no such file") :
+		    read_file(c, file, parser_for(file));
+	if (e < 0) {
+		conf_free(c);
+		return e;
+	}
+	drop_left_out(c);
+	*ret = c;
+	return 0;
+}
