@@ -92,7 +92,8 @@ char *conf_key_allowed(const struct conf_key *key, char buf[static CONF_ALLOWED_
 #define CONF_ERROR_MAX 512
 
 /* Set KEY from TEXT (NULL: a flag without value, as in nbdtab).  -EINVAL or -ERANGE (or
- * -ENOMEM), K unchanged, with a sentence in ERROR: the key, what is allowed, what came instead (escaped). */
+ * -ENOMEM), K unchanged, with a sentence in ERROR: the key, what came (escaped), what is
+ * allowed. */
 int device_keys_set(struct device_keys *k, const char *key, const char *text,
 		    char error[static CONF_ERROR_MAX]);
 /* What a key is set to, as text that device_keys_set takes; NULL if it has no value.

@@ -126,19 +126,25 @@ int conf_read(const char *nbdd_conf, const char *nbdtab, struct conf **ret)
 	return 0;
 }
 
-/* An nbdtab never has a line that starts with a bracket, an nbdd.conf has nothing before. */
+/* The first character that is neither blank nor in a comment, or NUL. */
+static char first_character(const char *p, const char *end)
+{
+	for (; p < end; p++) {
+		if (strchr("#;", *p))
+			p = memchr(p, '\n', (size_t)(end - p));
+		else if (!strchr(" \t\r\n", *p))
+			return *p;
+		if (!p)
+			break;
+	}
+	return '\0';
+}
+
+/* An nbdtab never has a line that starts with a bracket, an nbdd.conf nothing before one. */
 static int read_any(struct conf_reader *r)
 {
-	struct conf_reader ahead = *r;
-	size_t len;
-	char *line;
-
-	while (conf_next_line(&ahead, &line, &len)) {
-		line += strspn(line, " \t");
-		if (*line && !strchr("#;", *line))
-			return *line == '[' ? conf_read_nbdd_conf(r) : conf_read_nbdtab(r);
-	}
-	return 0;
+	return first_character(r->next, r->end) == '[' ? conf_read_nbdd_conf(r) :
+							 conf_read_nbdtab(r);
 }
 
 static conf_parser *parser_for(const char *file)
