@@ -186,7 +186,7 @@ class Callback:
 
     def __init__(self, kind, react=None):
         self.calls, self.frees, self.called_after_free = [], 0, False
-        self.react = react
+        self.react, self.on_free = react, None
         self.struct = kind(kind.function(self._call), 0x5EED, FREE(self._free))
         self.kind = kind
         self.user_data = set()
@@ -218,6 +218,8 @@ class Callback:
     def _free(self, user_data):
         self.user_data.add(user_data)
         self.frees += 1
+        if self.on_free:
+            self.on_free()
 
     @property
     def sound(self):

@@ -96,6 +96,14 @@ def released_by(event, piece=usual):
     return wait
 
 
+def then_wait_for(event):
+    """The usual reply; then nothing is read or said until EVENT is set."""
+    def piece(session, message):
+        session.send(session.usual(message))
+        event.wait(session.script.limit_seconds)
+    return piece
+
+
 def gathered(count, order=reversed):
     """Nothing until COUNT of these have come; then all replies, in another order."""
     lock, held = threading.Lock(), []

@@ -374,6 +374,8 @@ class Session:
         memory, offset, length = self.export.memory, request.offset, request.length
         if request.type == Cmd.READ:
             data = memory.read(offset, length)
+            if self.structured and not data:
+                return self.reply(request, [(Chunk.NONE, b"")])
             if self.structured:
                 return self.reply(request, [(Chunk.OFFSET_DATA, p.offset_data(offset, data))])
             return p.simple_reply(request.cookie, 0, data)
