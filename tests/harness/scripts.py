@@ -165,6 +165,24 @@ script("endless-chunks", "broken", "endless chunks for one read", command={
 script("data-beyond", "broken", "data that lies outside the request", command={
     Cmd.READ: pieces.chunks((Chunk.OFFSET_DATA,
                              lambda r: p.offset_data(r.offset + r.length, b"x" * 512)))})
+script("huge-status", "ok", "a block status chunk that claims 4 GiB (broken for it)",
+       command={Cmd.BLOCK_STATUS: pieces.patched(16, ">I", HUGE)})
+script("endless-status", "ok", "endless block status chunks for one request", command={
+    Cmd.BLOCK_STATUS: pieces.endless(lambda s, r: p.chunk(
+        r.cookie, Chunk.BLOCK_STATUS, p.status_payload(1, [(512, 0)] * 64), flags=0))})
+script("too-many-extents", "ok", "4 Mi extents in one chunk", command={
+    Cmd.BLOCK_STATUS: lambda s, r: p.chunk(r.cookie, Chunk.BLOCK_STATUS,
+                                           bytes(4) + bytes(8) * (4 << 20))})
+script("huge-error-chunk", "broken", "an error chunk that claims 4 GiB",
+       command={Cmd.READ: lambda s, r: p.chunk(r.cookie, Chunk.ERROR,
+                                               p.error_payload(5), length=HUGE)})
+script("endless-list-error", "ok", "LIST refused with a text of 4 GiB (broken for LIST)",
+       option={Opt.LIST: lambda s, o: pieces.said_then(
+           p.option_reply(o.number, Rep.ERR_POLICY, length=HUGE),
+           pieces.endless(lambda s, o: b"text"))(s, o)})
+script("endless-context-list", "ok", "an endless list of meta contexts (broken for it)",
+       option={Opt.LIST_META_CONTEXT: pieces.endless(
+           lambda s, o: p.rep_meta(o.number, 0, b"x:" + b"y" * 100))})
 script("simple-for-structured", "broken", "a simple reply to READ after structured replies",
        command={Cmd.READ: lambda s, r: p.simple_reply(r.cookie, 0, bytes(r.length))})
 script("structured-unasked", "broken", "a structured reply without negotiation",

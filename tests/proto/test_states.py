@@ -26,7 +26,8 @@ PERMITTED = {
         connect_uri connect_unix connect_vsock connect_tcp connect_socket connect_command
         connect_systemd_socket_activation aio_connect aio_connect_uri aio_connect_unix
         aio_connect_vsock aio_connect_tcp aio_connect_socket aio_connect_command
-        aio_connect_systemd_socket_activation connect_addresses""",
+        aio_connect_systemd_socket_activation connect_addresses
+        aio_connect_addresses""",
     (NEGOTIATING,): """
         opt_go opt_abort opt_list opt_info opt_list_meta_context
         opt_list_meta_context_queries opt_set_meta_context opt_set_meta_context_queries
@@ -40,7 +41,7 @@ PERMITTED = {
         get_structured_replies_negotiated get_extended_headers_negotiated is_read_only
         can_flush can_fua is_rotational can_trim can_zero can_fast_zero can_df
         can_multi_conn can_cache can_meta_context can_block_status_payload get_protocol
-        get_size get_block_size get_transmission_flags""",
+        get_size get_block_size""",
     (CONNECTED,): """
         pread pread_structured pwrite shutdown flush trim cache zero block_status
         block_status_64 block_status_filter aio_pread aio_pread_structured aio_pwrite
@@ -51,8 +52,8 @@ PERMITTED = {
     (CONNECTING, NEGOTIATING, CONNECTED, CLOSED, DEAD): "get_uri",
 }
 STATES_OF = {name: states for states, names in PERMITTED.items() for name in names.split()}
-OWN = ("connect_addresses", "preadv", "pwritev", "aio_preadv", "aio_pwritev",
-       "take_socket", "get_transmission_flags")
+OWN = ("connect_addresses", "aio_connect_addresses", "preadv", "pwritev", "aio_preadv", "aio_pwritev",
+       "take_socket")
 CALLBACKS = {"C": COMPLETION, "K": CHUNK, "E": EXTENT, "F": EXTENT64, "L": LIST,
              "M": CONTEXT}
 PLAIN = {"i": 0, "u": 0, "b": 0, "s": "text", "U": 512, "z": 512, "a": ["text"]}
