@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define ESCAPED_BYTE 4	/* \xNN */
+
 /* Length of the valid, printable UTF-8 sequence at P (LEN bytes left), or 0. */
 static size_t utf8_length(const unsigned char *p, size_t len)
 {
@@ -31,19 +33,32 @@ static size_t utf8_length(const unsigned char *p, size_t len)
 	return n;
 }
 
+/* Does TEXT, escaped, fit into SIZE bytes with the NUL? */
+static bool fits(const unsigned char *p, size_t len, size_t size)
+{
+	size_t out = 0;
+
+	for (size_t i = 0; i < len && out < size;) {
+		size_t n = utf8_length(p + i, len - i);
+
+		out += n ? n : ESCAPED_BYTE;
+		i += n ? n : 1;
+	}
+	return out < size;
+}
+
 char *escape_text(char *dst, size_t size, const char *text, size_t len)
 {
 	const unsigned char *p = (const unsigned char *)text;
-	size_t out = 0;
+	const char *end = fits(p, len, size) ? "" : "...";
+	size_t room = size - strlen(end) - 1, out = 0;
 
 	for (size_t i = 0; i < len;) {
 		size_t n = utf8_length(p + i, len - i);
-		size_t need = n ? n : 4;
+		size_t need = n ? n : ESCAPED_BYTE;
 
-		if (out + need + (i + (n ? n : 1) < len ? 3 : 0) >= size) {
-			out += (size_t)snprintf(dst + out, size - out, "...");
+		if (need > room - out)
 			break;
-		}
 		if (n)
 			memcpy(dst + out, p + i, n);
 		else
@@ -51,7 +66,7 @@ char *escape_text(char *dst, size_t size, const char *text, size_t len)
 		out += need;
 		i += n ? n : 1;
 	}
-	dst[out < size ? out : size - 1] = '\0';
+	snprintf(dst + out, size - out, "%s", end);
 	return dst;
 }
 
