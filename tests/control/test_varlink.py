@@ -377,8 +377,8 @@ sys.stdin.read()
 @pytest.mark.skipif(SANITIZED, reason='a sanitizer keeps what was freed')
 def test_a_slow_reader_holds_up_itself_only(server):
     with server.connect() as slow, server.connect() as other:
-        for _ in range(100):                # 100 MB of replies, if all were made
-            slow.send('io.nbdd.Test.Big', {'size': 1000000})
+        call = b'{"method":"io.nbdd.Test.Big","parameters":{"size":1000000}}\0'
+        slow.raw(100 * call)                # 100 MB of replies, if all were made
         assert other.call(*echo())['parameters']
         assert server.memory() < 32 * 1024
         for _ in range(100):

@@ -8,8 +8,8 @@ class Varlink:
 
     def __init__(self, path, timeout=10):
         self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(path))            # blocks, while the backlog is full
         self.sock.settimeout(timeout)
-        self.sock.connect(str(path))
         self.buffer = b''
 
     def raw(self, data):

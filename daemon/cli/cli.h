@@ -1,0 +1,132 @@
+/* nbdctl: what its files share. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <json-c/json.h>
+
+#include "lib/util/macro.h"
+
+/* Exit statuses; nbdctl(8) documents them. */
+enum cli_status {
+	CLI_OK,
+	CLI_FAILED,
+	CLI_USAGE,
+	CLI_NO_DAEMON,
+	CLI_NO_DEVICE,
+	CLI_HELD,
+	CLI_LIST_FORBIDDEN,
+	CLI_LIST_UNSUPPORTED,
+	CLI_PERMISSION,
+};
+
+#define CLI_WORDS_MAX	2
+#define CLI_OPTIONS_MAX	4
+#define CLI_TEXT_MAX	4400		/* a URI or an export name, escaped in parts */
+
+struct cli {
+	const char *runtime_dir;
+	bool json;			/* errors go to stdout as JSON, too */
+};
+
+struct cli_option {
+	const char *name;		/* without the dashes */
+	const char *value;		/* placeholder, or NULL for a flag */
+	const char *text;
+};
+
+struct cli_arguments {
+	const char *words[CLI_WORDS_MAX];
+	size_t n_words;
+	const char *options[CLI_OPTIONS_MAX];	/* as in the verb's table; "" for a flag */
+	struct json_object *keys;	/* --KEY=VALUE of a verb that takes keys */
+	bool help;
+};
+
+struct cli_verb {
+	const char *name;
+	const char *synopsis;		/* of its arguments */
+	const char *summary;
+	const char *text;		/* further paragraphs for its help, or NULL */
+	struct cli_option options[CLI_OPTIONS_MAX];
+	size_t min_words, max_words;
+	bool keys;			/* takes every key of nbdd.conf as an option */
+	int (*run)(struct cli *cli, const struct cli_arguments *a);
+};
+
+extern const struct cli_verb cli_verbs[];
+extern const size_t n_cli_verbs;
+const struct cli_verb *cli_find_verb(const char *name);
+
+/* arguments.c: parse what follows the verb.  A CLI_ status; errors have been reported. */
+int cli_parse(struct cli *cli, const struct cli_verb *verb, char **argv,
+	      struct cli_arguments *ret);
+
+/* help.c */
+void cli_help(void);
+void cli_help_verb(const struct cli_verb *verb);
+
+/* report.c: one clear sentence on stderr and, with --json, as an object on stdout.
+ * Returns STATUS. */
+_printf_(3, 4) int cli_error(const struct cli *cli, enum cli_status status,
+			     const char *format, ...);
+_printf_(1, 2) void cli_warning(const char *format, ...);
+/* Print O (taken) as indented JSON. */
+void cli_print_json(struct json_object *o);
+/* Ends the program when there was no memory for P; returns P. */
+void *cli_must(void *p);
+
+/* member.c: members of the daemon's JSON, whatever is in it.  Text is escaped into BUF. */
+char *member_text(char buf[static CLI_TEXT_MAX], struct json_object *o, const char *key);
+uint64_t member_u64(struct json_object *o, const char *key);
+bool member_bool(struct json_object *o, const char *key);
+struct json_object *member(struct json_object *o, const char *key);
+/* An array's text elements, escaped, with BETWEEN them. */
+char *member_list(char buf[static CLI_TEXT_MAX], struct json_object *o, const char *key,
+		  const char *between);
+
+/* manager.c: one call to the daemon. */
+struct manager_request {
+	const char *method;		/* of io.nbdd.Manager */
+	struct json_object *params;	/* taken; NULL: none */
+	bool more;
+	int (*reply)(struct json_object *params, void *userdata);	/* not 0: enough */
+	int (*tick)(void *userdata);	/* once a second while waiting, or NULL */
+	void (*done)(void *userdata);	/* before an error is reported, or NULL */
+	void *userdata;
+};
+/* A CLI_ status; errors have been reported. */
+int manager_call(const struct cli *cli, const struct manager_request *q);
+
+/* show.c: devices for people.  WIDTH in columns, 0: no limit; AGE_USEC: how old the
+ * information is. */
+void show_devices(FILE *out, struct json_object *devices, unsigned width, bool colour,
+		  uint64_t age_usec);
+/* detail.c */
+void show_device(FILE *out, struct json_object *device, bool colour, uint64_t age_usec);
+/* What is wrong with a device, in one sentence; "" while nothing is. */
+char *device_trouble(char buf[static CLI_TEXT_MAX], struct json_object *device,
+		     uint64_t age_usec);
+/* The escape sequence for a state, "" for one that needs none. */
+const char *state_colour(const char *state);
+
+/* terminal.c */
+bool terminal_colour(FILE *f);
+/* Columns and lines of the terminal on F; 0 when it is none. */
+void terminal_size(FILE *f, unsigned *ret_columns, unsigned *ret_lines);
+
+/* watch.c */
+int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
+
+/* The verbs: attach.c, detach.c, status.c, server.c, check.c. */
+int verb_attach(struct cli *cli, const struct cli_arguments *a);
+int verb_detach(struct cli *cli, const struct cli_arguments *a);
+int verb_reconnect(struct cli *cli, const struct cli_arguments *a);
+int verb_status(struct cli *cli, const struct cli_arguments *a);
+int verb_list(struct cli *cli, const struct cli_arguments *a);
+int verb_info(struct cli *cli, const struct cli_arguments *a);
+int verb_check(struct cli *cli, const struct cli_arguments *a);
+int verb_help(struct cli *cli, const struct cli_arguments *a);

@@ -1,0 +1,197 @@
+/* Calling the daemon, and what its errors mean to a person. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/cli/cli.h"
+#include "daemon/proto/manager.h"
+#include "daemon/proto/varlink.h"
+#include "lib/util/cleanup.h"
+#include "lib/util/escape.h"
+
+struct exchange {
+	const struct cli *cli;
+	const struct manager_request *q;
+	int status;
+};
+
+/* Who holds a device, and what to do about it. */
+static const struct holder {
+	const char *kind, *what, *remedy;
+} holders[] = {
+	{ "mount", "mounted on", "umount" },
+	{ "swap", "used as swap space", "swapoff" },
+	{ "device", "part of the device", NULL },
+	{ "process", "opened by", NULL },
+};
+
+static const struct holder *find_holder(const char *kind)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(holders); i++)
+		if (strcmp(holders[i].kind, kind) == 0)
+			return &holders[i];
+	return NULL;
+}
+
+static void print_holder(struct json_object *o)
+{
+	char kind[CLI_TEXT_MAX], device[CLI_TEXT_MAX], text[CLI_TEXT_MAX];
+	const struct holder *h = find_holder(member_text(kind, o, "kind"));
+	uint64_t pid = member_u64(o, "pid");
+
+	member_text(device, o, "device");
+	member_text(text, o, "text");
+	fprintf(stderr, "  %s is %s%s%s", device, h ? h->what : "held by",
+		*text ? " " : "", text);
+	if (pid)
+		fprintf(stderr, " (pid %llu)", (unsigned long long)pid);
+	if (h && h->remedy)
+		fprintf(stderr, ": %s %s%s", h->remedy, *text == '/' ? text : "/dev/",
+			*text == '/' ? "" : device);
+	fputc('\n', stderr);
+}
+
+static void explain_held(struct json_object *params)
+{
+	struct json_object *list = member(params, "holders");
+	size_t n = json_object_is_type(list, json_type_array) ?
+		json_object_array_length(list) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		print_holder(json_object_array_get_idx(list, i));
+	fputs("End this use and detach again; or, if its loss does not matter, detach with "
+	      "--force:\nthe users then get I/O errors, and what they have not yet written "
+	      "is lost.\n", stderr);
+}
+
+/* A row for each error: the sentence takes the parameter that is named. */
+static const struct manager_error {
+	const char *name;
+	enum cli_status status;
+	const char *before, *parameter, *after;
+	void (*explain)(struct json_object *params);
+} errors[] = {
+	{ MANAGER_ERROR("InvalidKey"), CLI_USAGE, "", "message", "" },
+	{ MANAGER_ERROR("NoSuchDevice"), CLI_NO_DEVICE, "there is no device `", "device",
+	  "`, attached or configured (see `nbdctl status`)" },
+	{ MANAGER_ERROR("Busy"), CLI_FAILED, "", "message", "" },
+	{ MANAGER_ERROR("ConnectFailed"), CLI_FAILED, "", "message", "" },
+	{ MANAGER_ERROR("DeviceHeld"), CLI_HELD, "", "device",
+	  " is in use and stays attached:", explain_held },
+	{ MANAGER_ERROR("Failed"), CLI_FAILED, "", "message", "" },
+	{ VARLINK_PERMISSION_DENIED, CLI_PERMISSION, "only root may do this", NULL, "" },
+	{ VARLINK_INVALID_PARAMETER, CLI_FAILED, "nbdd does not take the parameter `",
+	  "parameter", "`: is it of another version?" },
+	{ "org.varlink.service.MethodNotFound", CLI_FAILED, "nbdd does not know the method `",
+	  "method", "`: it is of another version" },
+};
+
+static int report_error(const struct cli *cli, const char *name, struct json_object *params)
+{
+	char text[CLI_TEXT_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		const struct manager_error *e = &errors[i];
+
+		if (strcmp(e->name, name) != 0)
+			continue;
+		cli_error(cli, e->status, "%s%s%s", e->before, e->parameter ?
+			  member_text(text, params, e->parameter) : "", e->after);
+		if (e->explain)
+			e->explain(params);
+		return (int)e->status;
+	}
+	return cli_error(cli, CLI_FAILED, "nbdd answers with the error %s",
+			 escape_text(text, sizeof(text), name, strlen(name)));
+}
+
+static int on_reply(struct json_object *params, const char *error, void *userdata)
+{
+	struct exchange *x = userdata;
+
+	if (error) {
+		if (x->q->done)
+			x->q->done(x->q->userdata);
+		x->status = report_error(x->cli, error, params);
+		return 0;
+	}
+	return x->q->reply(params, x->q->userdata);
+}
+
+static int on_tick(void *userdata)
+{
+	struct exchange *x = userdata;
+
+	return x->q->tick(x->q->userdata);
+}
+
+static int report_connect(const struct cli *cli, int r, const char *path)
+{
+	switch (-r) {
+	case ENOENT:
+		return cli_error(cli, CLI_NO_DAEMON, "nbdd is not running (no socket %s): "
+				 "start it with `systemctl start nbdd`", path);
+	case ECONNREFUSED:
+		return cli_error(cli, CLI_NO_DAEMON, "nbdd is not running (nobody listens on "
+				 "%s): start it with `systemctl start nbdd`", path);
+	case EACCES:
+	case EPERM:
+		return cli_error(cli, CLI_PERMISSION, "%s: %s", path, strerror(-r));
+	default:
+		return cli_error(cli, CLI_NO_DAEMON, "cannot connect to nbdd on %s: %s",
+				 path, strerror(-r));
+	}
+}
+
+static int report_call(const struct cli *cli, int r)
+{
+	switch (-r) {
+	case ECONNRESET:
+		return cli_error(cli, CLI_NO_DAEMON, "nbdd has closed the connection: it was "
+				 "stopped or restarted (see `journalctl -u nbdd`)");
+	case EPROTO:
+	case EMSGSIZE:
+		return cli_error(cli, CLI_FAILED, "nbdd's answer is not understood: is it of "
+				 "another version?");
+	default:
+		return cli_error(cli, CLI_FAILED, "cannot talk to nbdd: %s", strerror(-r));
+	}
+}
+
+static int call(struct exchange *x, const char *path)
+{
+	_cleanup_free_ char *method = NULL;
+	struct json_object *params = x->q->params;
+	struct varlink_client *client;
+	int r;
+
+	r = varlink_client_connect(path, &client);
+	if (r < 0) {
+		json_object_put(params);
+		return report_connect(x->cli, r, path);
+	}
+	if (asprintf(&method, MANAGER_INTERFACE ".%s", x->q->method) < 0)
+		method = NULL;
+	r = varlink_client_call(client, &(struct varlink_request){
+		.method = cli_must(method), .params = params, .more = x->q->more,
+		.timeout_usec = USEC_INFINITY, .reply = on_reply,
+		.tick = x->q->tick ? on_tick : NULL, .tick_usec = USEC_PER_SEC,
+		.userdata = x,
+	});
+	varlink_client_close(client);
+	if (r >= 0)
+		return x->status;
+	if (x->q->done)
+		x->q->done(x->q->userdata);
+	return report_call(x->cli, r);
+}
+
+int manager_call(const struct cli *cli, const struct manager_request *q)
+{
+	struct exchange x = { .cli = cli, .q = q, .status = CLI_OK };
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s/" MANAGER_SOCKET, cli->runtime_dir) < 0)
+		path = NULL;
+	return call(&x, cli_must(path));
+}

@@ -1,0 +1,125 @@
+/* nbdctl: the verbs, and what stands before them. */
+#include <errno.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/cli/cli.h"
+#include "lib/util/escape.h"
+
+#define DEVICE_WORDS "/dev/nbdN, nbdN, or the name that it was given"
+
+const struct cli_verb cli_verbs[] = {
+	{ "attach", "URI|NAME [--device=/dev/nbdN] [--name=NAME] [--KEY=VALUE ...]",
+	  "Attach an export and print its device.",
+	  "URI is an NBD URI; NAME, or /dev/nbdN, a device of nbdd.conf or nbdtab. "
+	  "The command returns when the device is ready for use, or says why it is not. "
+	  "What is attached already, under the same name from the same server, is a "
+	  "success.",
+	  { { "device", "/dev/nbdN", "The device to use; by default a free one." },
+	    { "name", "NAME", "A name for the device, by which other commands know it." } },
+	  1, 1, true, verb_attach },
+	{ "detach", "DEVICE [--force]", "Detach a device.",
+	  "DEVICE is " DEVICE_WORDS ". A device that is mounted or otherwise in use stays, "
+	  "and the command says who holds it.",
+	  { { "force", NULL, "Detach even a device in use. Its users get I/O errors from "
+	      "then on, and what they have not yet written is lost: a filesystem may need "
+	      "a check and programs may lose data." } },
+	  1, 1, false, verb_detach },
+	{ "status", "[DEVICE] [--json | --watch]", "Show the devices and how they are.",
+	  "DEVICE is " DEVICE_WORDS "; with it, everything that is known of this one.",
+	  { { "json", NULL, "Print a JSON array with one object for each device." },
+	    { "watch", NULL, "Go on showing changes until interrupted." } },
+	  0, 1, false, verb_status },
+	{ "reconnect", "DEVICE", "Drop a device's connections and make new ones now.",
+	  "DEVICE is " DEVICE_WORDS ". I/O waits meanwhile; none fails.",
+	  {}, 1, 1, false, verb_reconnect },
+	{ "check", "[FILE]", "Check nbdd.conf and nbdtab, or FILE.",
+	  "Each problem is printed with its file and line. A problem costs the device of "
+	  "its line only; the others work.",
+	  {}, 0, 1, false, verb_check },
+	{ "help", "[VERB]", "Show help.", NULL, {}, 0, 1, false, verb_help },
+};
+const size_t n_cli_verbs = ARRAY_SIZE(cli_verbs);
+
+const struct cli_verb *cli_find_verb(const char *name)
+{
+	for (size_t i = 0; i < n_cli_verbs; i++)
+		if (strcmp(cli_verbs[i].name, name) == 0)
+			return &cli_verbs[i];
+	return NULL;
+}
+
+static int run_verb(struct cli *cli, const struct cli_verb *verb, char **argv)
+{
+	struct cli_arguments a = { .n_words = 0 };
+	int r = cli_parse(cli, verb, argv, &a);
+
+	if (r == CLI_OK && a.help)
+		cli_help_verb(verb);
+	else if (r == CLI_OK)
+		r = verb->run(cli, &a);
+	json_object_put(a.keys);
+	return r;
+}
+
+/* Options before the verb.  1: go on with the verb at *ARGV, else *RET is the status. */
+static int parse_front(struct cli *cli, char ***argv, int *ret)
+{
+	static const char dir[] = "--runtime-dir";
+
+	for (; **argv && ***argv == '-'; (*argv)++) {
+		const char *a = **argv;
+
+		if (strncmp(a, dir, strlen(dir)) == 0 && a[strlen(dir)] == '=') {
+			cli->runtime_dir = a + strlen(dir) + 1;
+		} else if (strcmp(a, dir) == 0 && (*argv)[1]) {
+			cli->runtime_dir = *++*argv;
+		} else if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
+			cli_help();
+			*ret = CLI_OK;
+			return 0;
+		} else if (strcmp(a, "--version") == 0) {
+			puts("nbdctl " NBDD_VERSION);
+			*ret = CLI_OK;
+			return 0;
+		} else {
+			*ret = cli_error(cli, CLI_USAGE, "there is no option %s before the "
+					 "verb (see `nbdctl --help`)", a);
+			return 0;
+		}
+	}
+	return 1;
+}
+
+static int run(char **argv)
+{
+	struct cli cli = { .runtime_dir = NBDD_RUNDIR };
+	const struct cli_verb *verb;
+	char text[128];
+	int r;
+
+	if (!parse_front(&cli, &argv, &r))
+		return r;
+	if (!*argv)
+		return cli_error(&cli, CLI_USAGE, "a verb is missing (see `nbdctl --help`)");
+	verb = cli_find_verb(*argv);
+	if (!verb)
+		return cli_error(&cli, CLI_USAGE, "there is no verb `%s` (see `nbdctl --help`)",
+				 escape_text(text, sizeof(text), *argv, strlen(*argv)));
+	return run_verb(&cli, verb, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	int r;
+
+	/* Text is UTF-8 whatever the user's locale is: names come from elsewhere. */
+	setlocale(LC_CTYPE, "C.UTF-8");
+	r = run(argc ? argv + 1 : argv);
+	if (fflush(stdout) == EOF || ferror(stdout)) {
+		fprintf(stderr, "nbdctl: cannot write the output: %s\n", strerror(errno));
+		return CLI_FAILED;
+	}
+	return r;
+}

@@ -1,0 +1,73 @@
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "daemon/cli/cli.h"
+#include "lib/util/cleanup.h"
+
+/* What scripts find in the JSON object of an error, by exit status. */
+static const char *const kinds[] = {
+	[CLI_FAILED] = "failed",
+	[CLI_USAGE] = "usage",
+	[CLI_NO_DAEMON] = "no-daemon",
+	[CLI_NO_DEVICE] = "no-device",
+	[CLI_HELD] = "held",
+	[CLI_LIST_FORBIDDEN] = "listing-forbidden",
+	[CLI_LIST_UNSUPPORTED] = "listing-unsupported",
+	[CLI_PERMISSION] = "permission",
+};
+
+void *cli_must(void *p)
+{
+	if (!p) {
+		fputs("nbdctl: out of memory\n", stderr);
+		exit(CLI_FAILED);
+	}
+	return p;
+}
+
+void cli_print_json(struct json_object *o)
+{
+	puts(cli_must((void *)json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+		JSON_C_TO_STRING_NOSLASHESCAPE)));
+	json_object_put(o);
+}
+
+static void print_json_error(enum cli_status status, const char *text)
+{
+	struct json_object *outer = cli_must(json_object_new_object());
+	struct json_object *error = cli_must(json_object_new_object());
+
+	json_object_object_add(error, "kind", json_object_new_string(kinds[status]));
+	json_object_object_add(error, "status", json_object_new_int(status));
+	json_object_object_add(error, "message", json_object_new_string(text));
+	json_object_object_add(outer, "error", error);
+	cli_print_json(outer);
+}
+
+int cli_error(const struct cli *cli, enum cli_status status, const char *format, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list args;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	va_end(args);
+	cli_must(text);
+	fprintf(stderr, "nbdctl: %s\n", text);
+	if (cli->json)
+		print_json_error(status, text);
+	return status;
+}
+
+void cli_warning(const char *format, ...)
+{
+	va_list args;
+
+	fputs("nbdctl: warning: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+}

@@ -1,0 +1,69 @@
+#include "daemon/cli/cli.h"
+
+enum { OPTION_JSON, OPTION_WATCH };
+
+static int on_reply(struct json_object *params, void *userdata)
+{
+	struct json_object **devices = userdata;
+
+	*devices = json_object_get(member(params, "devices"));
+	return 0;
+}
+
+static int fetch(const struct cli *cli, struct json_object *params,
+		 struct json_object **ret_devices)
+{
+	struct json_object *devices = NULL;
+	int r = manager_call(cli, &(struct manager_request){
+		.method = "Status", .params = params, .reply = on_reply,
+		.userdata = &devices });
+
+	if (r == CLI_OK && !json_object_is_type(devices, json_type_array))
+		r = cli_error(cli, CLI_FAILED, "nbdd's answer is not understood: is it of "
+			      "another version?");
+	if (r != CLI_OK)
+		json_object_put(devices);
+	else
+		*ret_devices = devices;
+	return r;
+}
+
+static void print_devices(struct json_object *devices, bool detail)
+{
+	bool colour = terminal_colour(stdout);
+	unsigned width, lines;
+
+	terminal_size(stdout, &width, &lines);
+	if (!json_object_array_length(devices))
+		puts("No devices are attached.");
+	else if (detail)
+		show_device(stdout, json_object_array_get_idx(devices, 0), colour, 0);
+	else
+		show_devices(stdout, devices, width, colour, 0);
+}
+
+int verb_status(struct cli *cli, const struct cli_arguments *a)
+{
+	struct json_object *params = NULL, *devices;
+	int r;
+
+	if (a->options[OPTION_JSON] && a->options[OPTION_WATCH])
+		return cli_error(cli, CLI_USAGE, "status: --json and --watch exclude each other");
+	if (a->n_words) {
+		params = cli_must(json_object_new_object());
+		json_object_object_add(params, "device",
+				       cli_must(json_object_new_string(a->words[0])));
+	}
+	if (a->options[OPTION_WATCH])
+		return cli_watch(cli, params, a->n_words);
+	r = fetch(cli, params, &devices);
+	if (r != CLI_OK)
+		return r;
+	if (cli->json) {
+		cli_print_json(devices);
+		return CLI_OK;
+	}
+	print_devices(devices, a->n_words);
+	json_object_put(devices);
+	return CLI_OK;
+}
