@@ -7,12 +7,18 @@ from tests.harness.paths import ROOT
 PRODUCT = ('lib', 'netlink', 'conf', 'daemon')
 
 
-def c_files(*folders):
-    """Paths below the root, sorted: C sources and headers that git knows or would add."""
-    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard', '--', *folders],
+def files(*patterns):
+    """Paths below the root, sorted, of what git knows or would add."""
+    # A clone may belong to somebody else than who tests it.
+    names = subprocess.run(['git', '-c', 'safe.directory=*', 'ls-files', '-co',
+                            '--exclude-standard', '--', *patterns],
                            cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [n for n in sorted(names.splitlines())
-            if n.endswith(('.c', '.h')) and (ROOT / n).exists()]
+    return [n for n in sorted(set(names.splitlines())) if (ROOT / n).is_file()]
+
+
+def c_files(*folders):
+    """C sources and headers."""
+    return [n for n in files(*folders) if n.endswith(('.c', '.h'))]
 
 
 def text(name):

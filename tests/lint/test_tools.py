@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tests.harness.paths import BUILD, ROOT
-from tests.lint.sources import PRODUCT
+from tests.lint.sources import PRODUCT, files
 
 
 @pytest.mark.slow
@@ -25,10 +25,8 @@ def test_cppcheck_finds_nothing(tmp_path):
 
 def scripts():
     """Executable text files of the tree, by their first line."""
-    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
-                           capture_output=True, text=True).stdout.splitlines()
-    for name in names:
-        if os.access(ROOT / name, os.X_OK) and (ROOT / name).is_file():
+    for name in files():
+        if os.access(ROOT / name, os.X_OK):
             with open(ROOT / name, 'rb') as f:
                 first = f.readline(80)
             if first.startswith(b'#!'):
@@ -48,9 +46,5 @@ def test_scripts_parse():
 
 
 def test_python_sources_compile():
-    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard', '*.py', 'SConstruct',
-                            '*SConscript'], cwd=ROOT, check=True, capture_output=True,
-                           text=True).stdout.splitlines()
-    for name in names:
-        if (ROOT / name).exists():
-            compile((ROOT / name).read_text(), name, 'exec')
+    for name in files('*.py', 'SConstruct', '*SConscript'):
+        compile((ROOT / name).read_text(), name, 'exec')

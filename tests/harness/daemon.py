@@ -1,0 +1,114 @@
+"""nbdd and nbdctl as built, on a Host or in a Guest.
+
+    with Daemon(guest) as d:
+        device = d.attach(server.uri, name='a', dead_timeout='5s')     # /dev/nbd0
+        d.status('a')['state'], d.wait_state('a', 'connected')
+        d.ctl('reconnect', 'a', check=False).rc
+"""
+import json
+import signal
+
+from tests.harness.paths import NBDCTL, NBDD
+from tests.harness.wait import wait_until
+
+START_TIMEOUT = 20
+
+
+class Daemon:
+    """NBDTAB and CONFIG are the texts of its files; both may be changed at `d.nbdtab_path`,
+    `d.config_path`.  At the end devices are detached and the daemon must end well."""
+
+    def __init__(self, machine, nbdtab='', config='', env=None, wrapper=()):
+        number = machine.daemons = getattr(machine, 'daemons', 0) + 1
+        self.machine, self.env, self.wrapper = machine, env, list(wrapper)
+        self.runtime_dir = f'/run/nbdd-test{number}'
+        self.nbdtab_path = f'{machine.path}/nbdtab{number}'
+        self.config_path = f'{machine.path}/nbdd{number}.conf'
+        machine.write(self.nbdtab_path, nbdtab)
+        machine.write(self.config_path, config)
+        self.process = None
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def socket(self):
+        return f'{self.runtime_dir}/control'
+
+    def start(self):
+        """Start it and return when its control socket listens."""
+        self.process = self.machine.spawn(
+            [*self.wrapper, NBDD, f'--config={self.config_path}',
+             f'--nbdtab={self.nbdtab_path}', f'--runtime-dir={self.runtime_dir}'], env=self.env)
+
+        def ready():
+            if self.process.rc is not None:
+                raise RuntimeError(f'nbdd ended with {self.process.rc}\n{self.log()}')
+            return self.machine.listening(unix=self.socket)
+        wait_until(ready, START_TIMEOUT, 'nbdd to listen')
+        return self
+
+    def log(self):
+        """What it has logged so far."""
+        return self.process.output
+
+    def ctl(self, *arguments, **how):
+        """nbdctl ARGUMENTS; HOW as in Machine.run."""
+        return self.machine.run([NBDCTL, f'--runtime-dir={self.runtime_dir}', *arguments], **how)
+
+    def attach(self, uri, **keys):
+        """nbdctl attach; underscores in KEYS stand for hyphens.  The device's path."""
+        options = [f'--{k.replace("_", "-")}={v}' for k, v in keys.items()]
+        device = self.ctl('attach', uri, *options).out.split()[-1]
+        assert device.startswith('/dev/nbd'), device
+        return device
+
+    def detach(self, device, *options, **how):
+        return self.ctl('detach', device, *options, **how)
+
+    def status(self, device=None):
+        """The device's object of `status --json`; without DEVICE the list of all."""
+        answer = json.loads(self.ctl('status', *([device] if device else []), '--json').out)
+        devices = answer['devices'] if 'devices' in answer else answer
+        devices = devices if isinstance(devices, list) else [devices]
+        if device is None:
+            return devices
+        assert len(devices) == 1, devices
+        return devices[0]
+
+    def state(self, device):
+        return self.status(device)['state']
+
+    def wait_state(self, device, state, timeout=10):
+        """Wait until the device is in STATE (or one of a tuple); its status."""
+        wanted = (state,) if isinstance(state, str) else state
+
+        def reached():
+            s = self.status(device)
+            assert s['state'] in wanted, s
+            return s
+        return wait_until(reached, timeout, f'{device} to be {" or ".join(wanted)}')
+
+    def zombies(self):
+        return [p for p, (_, state) in self.machine.children(self.pid).items() if state == 'Z']
+
+    def close(self):
+        if self.process is None or self.process.rc is not None:
+            return
+        for s in self.status():
+            self.detach(s['device'] or s['name'], '--force', check=False)
+        self.process.kill(signal.SIGTERM)
+        rc = self.process.wait(10)
+        assert rc == 0, f'nbdd ended with {rc}\n{self.log()[-4000:]}'
+
+    def __enter__(self):
+        return self if self.process else self.start()
+
+    def __exit__(self, kind, *_):
+        try:
+            self.close()
+        except Exception:
+            if kind is None:            # else the test's own failure says more
+                raise
+            self.process.kill(signal.SIGKILL)
