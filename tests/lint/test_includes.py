@@ -19,11 +19,8 @@ BELOW = {
     'daemon': ('daemon/proto', 'daemon/cli', 'conf', 'netlink', 'lib/util'),
     'daemon/cli': ('daemon/proto', 'conf', 'netlink', 'lib/util'),
 }
-# What others may include of a folder; each header of lib/util is a door of its own.
+# What others may include of a folder.  Within lib, each header is a door of its own.
 DOORS = {
-    'lib/wire': {'lib/wire/wire.h'},
-    'lib/io': {'lib/io/io.h'},
-    'lib/session': {'lib/session/session.h'},
     'netlink': {'netlink/nbdk.h'},
     'conf': {'conf/conf.h'},
     'daemon/proto': {'daemon/proto/varlink.h', 'daemon/proto/manager.h'},
