@@ -130,7 +130,7 @@ static int queue_path(char path[static QUEUE_NAME_MAX + 8], const char *name)
 
 	if (len == 0 || len > QUEUE_NAME_MAX || name[0] == '.' || strchr(name, '/'))
 		return -EINVAL;
-	sprintf(path, "queue/%s", name);
+	snprintf(path, QUEUE_NAME_MAX + 8, "queue/%s", name);
 	return 0;
 }
 

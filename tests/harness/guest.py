@@ -16,6 +16,7 @@ Pytest fixtures for it are in tests/conftest.py: `guest`, `boot`.
 """
 import errno
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -75,6 +76,16 @@ class GuestProcess:
                     f'{self.guest.why_blocked(self.pid)}\n{self.output[-8000:]}')
             self.guest.pump(min(left, 0.5))
         return self.rc
+
+
+@functools.cache
+def tied_to_us():
+    """What to put before a command so that it, and every process it makes, ends with us,
+    even if we are killed.  A guest is many processes; as a PID namespace they end together."""
+    tied = ['setpriv', '--pdeathsig', 'KILL']
+    alone = ['unshare', '--pid', '--fork', '--kill-child']
+    able = subprocess.run([*alone, 'true'], stdin=subprocess.DEVNULL, capture_output=True)
+    return [*tied, *alone] if able.returncode == 0 else tied
 
 
 class Slot:
@@ -153,9 +164,8 @@ class Guest(Machine):
         a, b = far.fileno(), worker_far.fileno()
         self.console_file = self.path / 'console'
         with open(self.console_file, 'wb') as console:
-            # pdeathsig: a test run that is killed leaves no guest behind.
             self.uml = subprocess.Popen(
-                ['setpriv', '--pdeathsig', 'TERM', 'linux.uml', f'mem={memory}',
+                [*tied_to_us(), 'linux.uml', f'mem={memory}',
                  'rootfstype=hostfs', 'rootflags=/', 'ro', f'init={AGENT}',
                  'con=null', 'con0=null,fd:1', f'ssl0=fd:{a},fd:{a}', f'ssl1=fd:{b},fd:{b}',
                  'panic=-1', 'quiet', 'loglevel=3',
@@ -174,12 +184,14 @@ class Guest(Machine):
 
     def close(self):
         """End the guest; its files go, too."""
-        if self.uml.poll() is None:
+        if 'unshare' in tied_to_us():
+            self.uml.kill()                     # and the namespace with it
+        else:
             self.uml.terminate()
-            try:
-                self.uml.wait(5)
-            except subprocess.TimeoutExpired:
-                pass
+        try:
+            self.uml.wait(5)
+        except subprocess.TimeoutExpired:
+            pass
         try:
             os.killpg(self.uml.pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -58,8 +58,9 @@ class Server:
     def kill(self, sig=signal.SIGKILL, timeout=10):
         """End it by SIG and return when it is gone."""
         if self.process and self.process.rc is None:
-            self.process.kill(signal.SIGCONT)
             self.process.kill(sig)
+            if sig != signal.SIGKILL:
+                self.process.kill(signal.SIGCONT)
             self.process.wait(timeout)
         if self.socket and sig == signal.SIGKILL:
             self.unlink()
