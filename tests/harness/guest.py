@@ -220,24 +220,32 @@ class Guest(Machine):
     def pump(self, timeout):
         """Take in what the agent has sent, waiting up to TIMEOUT seconds for the first."""
         with self.lock:
-            if not select.select([self.sock], [], [], timeout)[0]:
+            if self.take_messages() or not select.select([self.sock], [], [], timeout)[0]:
                 return
             data = self.sock.recv(1 << 16)
             if not data:
                 raise self.died('the guest has ended')
             self.buffer += data
-            while len(self.buffer) >= 4:
-                end = 4 + struct.unpack('>I', self.buffer[:4])[0]
-                if len(self.buffer) < end:
-                    return
-                message, self.buffer = self.buffer[4:end], self.buffer[end:]
-                word, rest = message.split(b'\0', 1)
-                if word == b'exit':
-                    pid, status = rest.split(b'\0')[:2]
-                    if int(pid) in self.running:
-                        self.running.pop(int(pid)).status = int(status)
-                else:
-                    self.answers.append((word, rest))
+            self.take_messages()
+
+    def take_messages(self):
+        """Handle the messages in the buffer up to the first answer: the end of a process
+        may stand right behind the answer that will make it known.  Were there any?"""
+        found = False
+        while len(self.buffer) >= 4:
+            end = 4 + struct.unpack('>I', self.buffer[:4])[0]
+            if len(self.buffer) < end:
+                break
+            found = True
+            message, self.buffer = self.buffer[4:end], self.buffer[end:]
+            word, rest = message.split(b'\0', 1)
+            if word != b'exit':
+                self.answers.append((word, rest))
+                break
+            pid, status = rest.split(b'\0')[:2]
+            if int(pid) in self.running:
+                self.running.pop(int(pid)).status = int(status)
+        return found
 
     def take_answer(self, timeout, what):
         deadline = time.monotonic() + timeout
