@@ -83,6 +83,7 @@ static int read_stat(int dir, struct nbdk_info *info)
  * between one read and the next, which then is a device without them. */
 static int read_connection(int dir, struct nbdk_info *info)
 {
+	char backend[sizeof info->backend + 2];	/* and the line end */
 	uint64_t pid;
 	int r = read_u64(dir, "pid", &pid);
 
@@ -92,13 +93,14 @@ static int read_connection(int dir, struct nbdk_info *info)
 		return r;
 	info->connected = true;
 	info->pid = (int)pid;
-	/* Kernels before 5.14, and other programs' devices, have none. */
-	r = sysfs_read_text(dir, "backend", info->backend, sizeof info->backend);
+	/* Kernels before 5.14, and other programs' devices, have none; nor is one that
+	 * does not fit ours. */
+	r = sysfs_read_text(dir, "backend", backend, sizeof backend);
 	if (r == -ENOENT || r == -ENODEV || r == -EOVERFLOW)
-		info->backend[0] = '\0';
-	else if (r < 0)
-		return r;
-	return 0;
+		return 0;
+	if (r == 0 && strlen(backend) < sizeof info->backend)
+		snprintf(info->backend, sizeof info->backend, "%s", backend);
+	return r;
 }
 
 int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret)
