@@ -21,6 +21,9 @@
 #include "netlink/nbdk.h"
 
 #define HOLDERS_MAX 16
+/* HAS_FLAGS, READ_ONLY, CAN_MULTI_CONN: nbdkit 1.32 refuses the commands that its other
+ * flags offer when it speaks oldstyle. */
+#define OLDSTYLE_FLAGS 0x103
 
 struct args {
 	uint64_t index, size, block, flags, timeout, dead, value, max;
@@ -41,6 +44,40 @@ static _noreturn_ void die(const char *what)
 	exit(2);
 }
 
+/* ---- memory: a daemon under the root file system may not ask for any ------------------ */
+
+static size_t allocations;
+
+#ifndef __SANITIZE_ADDRESS__
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t n, size_t size);
+extern void *__libc_realloc(void *p, size_t size);
+
+__attribute__((visibility("default"))) void *malloc(size_t size)
+{
+	allocations++;
+	return __libc_malloc(size);
+}
+
+__attribute__((visibility("default"))) void *calloc(size_t n, size_t size)
+{
+	allocations++;
+	return __libc_calloc(n, size);
+}
+
+__attribute__((visibility("default"))) void *realloc(void *p, size_t size)
+{
+	allocations++;
+	return __libc_realloc(p, size);
+}
+#endif
+
+static void tell_allocations(size_t before)
+{
+	if (allocations != before)
+		printf("allocated %zu times\n", allocations - before);
+}
+
 /* ---- sockets ----------------------------------------------------------------------- */
 
 static int take_hello(struct args *a, int fd)
@@ -58,7 +95,7 @@ static int take_hello(struct args *a, int fd)
 	if (a->size == UINT64_MAX)
 		a->size = be64toh(hello.size);
 	if (a->flags == UINT64_MAX)
-		a->flags = be32toh(hello.flags) & 0xffff;
+		a->flags = be32toh(hello.flags) & OLDSTYLE_FLAGS;
 	return fd;
 }
 
@@ -237,8 +274,10 @@ static int verb_reconnect(struct args *a)
 		.sockets = a->sockets, .n_sockets = a->n_sockets,
 	};
 	struct nbdk *k = kernel();
+	size_t before = allocations;
 	int r = nbdk_kernel_ops.reconnect(k, &c);
 
+	tell_allocations(before);
 	nbdk_close(k);
 	return r < 0 ? fail(r) : 0;
 }
@@ -324,6 +363,21 @@ static int verb_foreach(struct args *a)
 	return r < 0 ? fail(r) : 0;
 }
 
+static int verb_holders(struct args *a)
+{
+	static const char *const kinds[] = { "mount", "swap", "device", "process" };
+	struct nbdk_holder holders[HOLDERS_MAX];
+	size_t n;
+	int r = nbdk_holders((unsigned)a->index, holders, MIN(a->max, (uint64_t)HOLDERS_MAX), &n);
+
+	if (r < 0)
+		return fail(r);
+	for (size_t i = 0; i < n; i++)
+		printf("%s %s %d %s\n", kinds[holders[i].kind], holders[i].device,
+		       holders[i].pid, holders[i].text);
+	return 0;
+}
+
 /* Holds PATH open until killed. */
 static int verb_hold(struct args *a)
 {
@@ -345,21 +399,25 @@ static void print_net(const char *what, void *userdata)
 	printf("net %s\n", what);
 }
 
-/* Prints events until killed. */
+/* Prints events until killed.  MAX: bytes of the kernel's buffer for link-dead events. */
 static int verb_watch(struct args *a)
 {
 	struct nbdk_events *events;
 	struct nbdk_net *net;
-	int r;
+	int r, bytes = (int)a->max;
 
 	if ((r = nbdk_events_open(&events)) < 0 || (r = nbdk_net_open(&net)) < 0)
 		return fail(r);
+	if (a->max != UINT64_MAX && setsockopt(nbdk_events_fd(events), SOL_SOCKET,
+					       SO_RCVBUF, &bytes, sizeof bytes) < 0)
+		die("SO_RCVBUF");
 	puts("ready");
 	for (;;) {
 		struct pollfd fds[] = {
 			{ .fd = nbdk_events_fd(events), .events = POLLIN },
 			{ .fd = nbdk_net_fd(net), .events = POLLIN },
 		};
+		size_t before = allocations;
 
 		fflush(stdout);
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
@@ -370,6 +428,7 @@ static int verb_watch(struct args *a)
 		r = nbdk_net_read(net, print_net, NULL);
 		if (r < 0)
 			fail(r);
+		tell_allocations(before);
 	}
 }
 
@@ -381,7 +440,7 @@ static const struct {
 	{ "resize", verb_resize }, { "disconnect", verb_disconnect },
 	{ "status", verb_status }, { "info", verb_info }, { "queue-set", verb_queue_set },
 	{ "queue-get", verb_queue_get }, { "foreach", verb_foreach },
-	{ "hold", verb_hold }, { "watch", verb_watch },
+	{ "holders", verb_holders }, { "hold", verb_hold }, { "watch", verb_watch },
 };
 
 int main(int argc, char **argv)
