@@ -55,6 +55,7 @@ int cli_error(const struct cli *cli, enum cli_status status, const char *format,
 		text = NULL;
 	va_end(args);
 	cli_must(text);
+	/* cppcheck-suppress nullPointer; cli_must has ended the program then */
 	fprintf(stderr, "nbdctl: %s\n", text);
 	if (cli->json)
 		print_json_error(status, text);
