@@ -13,6 +13,9 @@ passed as `buffer(n)` and Callback objects.
 import ctypes as c
 import os
 import re
+import socket
+import struct
+import time
 
 from tests.harness.paths import BUILD
 
@@ -34,6 +37,15 @@ class Iovec(c.Structure):
 class Address(c.Structure):
     """struct nbdd_address: what nbdd_connect_addresses takes an array of."""
     _fields_ = [("length", c.c_uint32), ("storage", c.c_uint64 * 16)]
+
+
+class Uri(c.Structure):
+    """struct nbdd_uri."""
+    _fields_ = [("transport", c.c_int), ("tls", c.c_int)] + [
+        (name, c.c_char_p) for name in (
+            "host", "port", "socket_path", "export_name", "username", "tls_certificates",
+            "tls_psk_file", "tls_hostname", "tls_priority")] + [
+        ("verify_peer", c.c_bool), ("vsock_cid", c.c_uint32), ("vsock_port", c.c_uint32)]
 
 
 def callback_struct(name, *arguments):
@@ -143,6 +155,9 @@ class Library:
         self.close = self._plain("nbd_close", None, c.c_void_p)
         self.get_error = self._plain("nbd_get_error", c.c_char_p)
         self.get_errno = self._plain("nbd_get_errno", c.c_int)
+        if self.is_ours:
+            self.uri_parse = self._plain("nbdd_uri_parse", c.POINTER(Uri), c.c_char_p)
+            self.uri_free = self._plain("nbdd_uri_free", None, c.POINTER(Uri))
         self.free = c.CDLL(None).free
         self.free.argtypes = [c.c_void_p]
 
@@ -257,6 +272,23 @@ def iovecs(*buffers):
     return array
 
 
+def addresses(*described):
+    """struct nbdd_address[] of (host, port) pairs and Unix socket paths."""
+    array = (Address * len(described))()
+    for address, item in zip(array, described):
+        if isinstance(item, str):
+            raw = struct.pack("=H", socket.AF_UNIX) + item.encode() + b"\0"
+        elif ":" in item[0]:
+            raw = struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", item[1], 0) + \
+                socket.inet_pton(socket.AF_INET6, item[0]) + bytes(4)
+        else:
+            raw = struct.pack("=H", socket.AF_INET) + struct.pack(">H", item[1]) + \
+                socket.inet_aton(item[0]) + bytes(8)
+        address.length = len(raw)
+        c.memmove(address.storage, raw, len(raw))
+    return array
+
+
 class Handle:
     """An NBD handle.  Failing calls raise NbdError; `h.raw(name, ...)` just returns."""
 
@@ -342,7 +374,6 @@ class Handle:
 
     def poll_until(self, condition, timeout=10):
         """Drive the handle by nbd_poll until CONDITION()."""
-        import time
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
