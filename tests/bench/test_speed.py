@@ -1,0 +1,62 @@
+"""Promises on speed, as ratios to the distribution's library in the same interleaved run."""
+import pytest
+
+from tests.bench import measure
+
+pytestmark = pytest.mark.bench
+
+# Another try measures longer: on a busy machine more rounds are needed for a median.
+TRIES = ((3, 0.2), (7, 0.3), (15, 0.5))         # (rounds, seconds)
+
+
+def holds(mode, promise, transport='unix', simple=False):
+    """Measure until PROMISE(samples) is kept: it gives None, or what is wrong."""
+    with measure.nullserver(transport, simple) as uri:
+        for rounds, seconds in TRIES:
+            samples = measure.interleaved(uri, [mode], rounds, seconds,
+                                          options=['-S'] if simple else [])
+            wrong = promise(samples)
+            if wrong is None:
+                return
+    pytest.fail(wrong)
+
+
+def at_least(mode, factor):
+    def promise(samples):
+        found = measure.ratio(samples, mode)
+        return None if found >= factor else \
+            f'{mode}: {found:.2f} times less CPU than the distribution, not {factor}'
+    return promise
+
+
+def calls_at_most(mode, limit):
+    def promise(samples):
+        found = measure.median(samples, measure.OURS, mode, 'calls')
+        return None if found <= limit else \
+            f'{mode}: {found:.2f} system calls an operation, more than {limit}'
+    return promise
+
+
+def test_the_two_libraries_are_different_ones():
+    ours, theirs = (measure.loaded_library(measure.LIBRARIES[name])
+                    for name in (measure.OURS, measure.DISTRIBUTION))
+    assert ours.startswith(str(measure.BUILD)) and not theirs.startswith(str(measure.BUILD))
+
+
+@pytest.mark.parametrize('library', measure.LIBRARIES)
+@pytest.mark.parametrize('transport', ['unix', 'tcp'])
+@pytest.mark.parametrize('mode', ['r4k_qd64', 'r512_qd64', 'r256k_qd8', 'sync_r4k'])
+def test_what_is_measured_is_also_right(library, transport, mode):
+    with measure.nullserver(transport) as uri:
+        figures = measure.once(measure.LIBRARIES[library], mode, uri, 0.1, ['-V'])
+    assert figures['ops'] > 0
+
+
+@pytest.mark.parametrize('simple', [False, True])
+def test_reads_at_depth_64_take_a_third_of_the_cpu_at_most(simple):
+    holds('r4k_qd64', at_least('r4k_qd64', 3), simple=simple)
+
+
+@pytest.mark.parametrize('simple', [False, True])
+def test_reads_at_depth_64_take_half_a_system_call_at_most(simple):
+    holds('r4k_qd64', calls_at_most('r4k_qd64', 0.5), simple=simple)
