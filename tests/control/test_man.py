@@ -12,11 +12,12 @@ PAGES = sorted((BUILD / 'man').glob('man*/*'))
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
 def test_a_page_formats_without_a_warning(page):
     r = subprocess.run(['man', '--warnings', '-E', 'UTF-8', '-l', '-Tutf8', '-Z', page],
-                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                       cwd=BUILD / 'man')           # where `.so man5/...` looks
     assert (r.returncode, r.stderr) == (0, '')
     text = subprocess.run(['man', '-E', 'UTF-8', '-l', page], capture_output=True, text=True,
-                          env={'MANWIDTH': '80', 'PATH': '/usr/bin:/bin'}).stdout
-    assert '@' not in text, 'a word was not filled in'
+                          cwd=BUILD / 'man', env={'MANWIDTH': '80', 'PATH': '/usr/bin:/bin'}).stdout
+    assert text and not re.search('@[A-Z]+@', text), 'a word was not filled in'
 
 
 def test_nbdctl_8_has_every_verb_and_option():
