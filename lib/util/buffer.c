@@ -41,8 +41,7 @@ int buffer_append(struct buffer *b, const void *data, size_t len)
 void buffer_consume(struct buffer *b, size_t len)
 {
 	b->len -= len;
-	if (b->len)
-		memmove(b->data, b->data + len, b->len);
+	memmove(b->data, b->data + len, b->len);
 }
 
 void buffer_clear(struct buffer *b)

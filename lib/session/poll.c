@@ -1,0 +1,313 @@
+/* Progress: what to wait for, and what to do when it is there. */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+
+#include "lib/session/session.h"
+
+void session_update_direction(struct nbd_handle *h)
+{
+	enum phase p = atomic_load_explicit(&h->phase, memory_order_relaxed);
+	unsigned d = 0;
+
+	if (p == PHASE_CONNECTING) {
+		d = h->dial && dial_events(h->dial) == POLLIN ? LIBNBD_AIO_DIRECTION_READ
+							      : LIBNBD_AIO_DIRECTION_WRITE;
+	} else if (p == PHASE_TRANSMISSION || phase_is_connecting(p)) {
+		d = LIBNBD_AIO_DIRECTION_READ;
+		if (tx_pending(&h->tx))
+			d |= LIBNBD_AIO_DIRECTION_WRITE;
+	}
+	atomic_store_explicit(&h->direction, (uint8_t)d, memory_order_relaxed);
+}
+
+int session_fd(struct nbd_handle *h)
+{
+	if (h->dial)
+		return dial_fd(h->dial);
+	return h->transport.ops ? h->transport.fd : -EINVAL;
+}
+
+ssize_t session_receive(struct nbd_handle *h, const struct iovec *iov, size_t n, bool wait)
+{
+	const struct call *call = h->call;
+	ssize_t r;
+
+	if (!wait)
+		return h->transport.ops->recv(&h->transport, iov, n, false);
+	/* Only this thread uses h->rx and h->option.in meanwhile: h->polling tells others. */
+	pthread_mutex_unlock(&h->lock);
+	r = h->transport.ops->recv(&h->transport, iov, n, true);
+	pthread_mutex_lock(&h->lock);
+	h->call = call;
+	return r;
+}
+
+/* The server hung up.  After NBD_CMD_DISC or NBD_OPT_ABORT, or when nothing was asked of it,
+ * that is an end in order. */
+static int end_of_file(struct nbd_handle *h)
+{
+	enum phase p = atomic_load(&h->phase);
+
+	if (p == PHASE_OPTION && h->option.plan == PLAN_ABORT && h->option.by_user) {
+		session_closed(h);
+		return 0;
+	}
+	if (p != PHASE_TRANSMISSION) {
+		session_error(h, 0, "recv: server disconnected unexpectedly");
+		return session_die(h);
+	}
+	if (h->disconnecting || (!atomic_load(&h->in_flight) && !h->rx.partial))
+		session_closed(h);
+	else
+		session_die(h);		/* told by the commands, which fail */
+	return 0;
+}
+
+static int receive_failed(struct nbd_handle *h, int error)
+{
+	/* A peer that closes with our NBD_CMD_DISC unread resets the connection. */
+	if (error == ECONNRESET && h->disconnecting && !atomic_load(&h->in_flight)) {
+		session_closed(h);
+		return 0;
+	}
+	if (error != EPROTO)
+		session_error(h, error, "recv");
+	return session_die(h);
+}
+
+/* Receive what is there, WAIT for something.  1 when something came, 0 when nothing was
+ * there, -1. */
+static int receive(struct nbd_handle *h, bool wait)
+{
+	ssize_t r = atomic_load(&h->phase) == PHASE_TRANSMISSION ? rx_receive(h, wait)
+								 : handshake_receive(h, wait);
+
+	if (r == -EAGAIN)
+		return 0;
+	if (r == 0)
+		return end_of_file(h) < 0 ? -1 : 1;
+	if (r < 0)
+		return receive_failed(h, (int)-r);
+	return 1;
+}
+
+/* Send what is queued.  A send that fails is told only when the server's last words have
+ * been read: they say more. */
+static int flush(struct nbd_handle *h)
+{
+	int r = 0;
+
+	if (tx_pending(&h->tx) && !h->tx.error)
+		r = tx_flush(h);
+	if (r < 0 && r != -EAGAIN)
+		h->tx.error = -r;
+	if (!h->tx.error)
+		return 0;
+	r = receive(h, false);
+	if (r != 0)
+		return r < 0 ? -1 : 0;
+	session_error(h, h->tx.error, "send");
+	return session_die(h);
+}
+
+static bool has_connection(struct nbd_handle *h)
+{
+	enum phase p = atomic_load(&h->phase);
+
+	return p == PHASE_TRANSMISSION || (phase_is_connecting(p) && p != PHASE_CONNECTING);
+}
+
+/* An event that the caller saw on the descriptor. */
+static int notify(struct nbd_handle *h, unsigned event, bool readable)
+{
+	enum phase p = atomic_load(&h->phase);
+	int r;
+
+	if (p == PHASE_CONNECTING)
+		return dialling_step(h);
+	if (!has_connection(h) ||
+	    (!readable && !(atomic_load(&h->direction) & LIBNBD_AIO_DIRECTION_WRITE)))
+		return session_error(h, EINVAL, "external event %u is invalid in state %s",
+				     event, session_state_name(h));
+	if (h->polling)
+		return 0;	/* another thread is at it */
+	r = readable && receive(h, false) < 0 ? -1 : 0;
+	/* What is queued leaves also after a notify_read: callers may call one of the two. */
+	if (r == 0 && has_connection(h))
+		r = flush(h);
+	session_update_direction(h);
+	return r;
+}
+
+int session_notify_read(struct nbd_handle *h)
+{
+	return notify(h, 0, true);
+}
+
+int session_notify_write(struct nbd_handle *h)
+{
+	return notify(h, 1, false);
+}
+
+/* Milliseconds for poll(2) until UNTIL. */
+static int poll_timeout(uint64_t until_usec)
+{
+	uint64_t left;
+
+	if (until_usec == USEC_INFINITY)
+		return -1;
+	left = usec_sub(until_usec, now_usec());
+	return (int)MIN((left + 999) / 1000, (uint64_t)INT32_MAX);
+}
+
+/* poll(2) with the lock released, on N descriptors and EXTRA_FD.  1 when one is ready. */
+static int wait_ready(struct nbd_handle *h, struct pollfd *fds, size_t n, int extra_fd,
+		      uint64_t until)
+{
+	const struct call *call = h->call;
+	int r;
+
+	if (extra_fd >= 0)
+		fds[n++] = (struct pollfd) { .fd = extra_fd, .events = POLLIN };
+	pthread_mutex_unlock(&h->lock);
+	do
+		r = poll(fds, n, poll_timeout(until));
+	while (r < 0 && errno == EINTR);
+	if (r < 0)
+		r = -errno;
+	pthread_mutex_lock(&h->lock);
+	h->call = call;
+	return r;
+}
+
+/* While the socket is being connected: its own descriptors and times. */
+static int poll_dial(struct nbd_handle *h, int extra_fd, uint64_t until)
+{
+	struct pollfd fds[DIAL_ATTEMPTS_MAX + 1];
+	uint64_t step;
+	size_t n = dial_poll(h->dial, fds, &step);
+	int r = wait_ready(h, fds, n, extra_fd, MIN(step, until));
+
+	if (r < 0) {
+		session_error(h, -r, "poll");
+		return session_die(h);
+	}
+	if (r == 0 && step > until)
+		return 0;
+	return dialling_step(h) < 0 ? -1 : 1;
+}
+
+static int poll_socket(struct nbd_handle *h, int extra_fd, uint64_t until)
+{
+	bool forever = until == USEC_INFINITY && extra_fd < 0 && !tx_pending(&h->tx);
+	struct pollfd fds[2];
+	int r;
+
+	/* One system call when there is nothing else to wait for. */
+	if (forever)
+		return receive(h, true) < 0 ? -1 : 1;
+	if (!h->transport.ops->pending(&h->transport)) {
+		fds[0] = (struct pollfd) { .fd = h->transport.fd, .events = POLLIN };
+		if (tx_pending(&h->tx))
+			fds[0].events |= POLLOUT;
+		r = wait_ready(h, fds, 1, extra_fd, until);
+		if (r < 0) {
+			session_error(h, -r, "poll");
+			return session_die(h);
+		}
+		if (r == 0)
+			return 0;
+		if (!(fds[0].revents & ~POLLOUT))
+			return 1;	/* the flush comes next */
+	}
+	return receive(h, false) < 0 ? -1 : 1;
+}
+
+/* Another thread waits on the socket: sleep until it is back. */
+static int sleep_until(struct nbd_handle *h, uint64_t until)
+{
+	struct timespec t;
+	int r = 0;
+
+	h->sleepers++;
+	if (until == USEC_INFINITY) {
+		pthread_cond_wait(&h->woken, &h->lock);
+	} else {
+		t.tv_sec = (time_t)(until / USEC_PER_SEC);
+		t.tv_nsec = (long)(until % USEC_PER_SEC) * 1000;
+		r = pthread_cond_clockwait(&h->woken, &h->lock, CLOCK_MONOTONIC, &t);
+	}
+	h->sleepers--;
+	return r == ETIMEDOUT ? 0 : 1;
+}
+
+/* One round: send, wait until UNTIL, receive.  1 progress, 0 time is up, -1. */
+static int poll_round(struct nbd_handle *h, int extra_fd, uint64_t until)
+{
+	const struct call *call = h->call;
+	int r;
+
+	if (h->polling) {
+		r = sleep_until(h, until);
+		h->call = call;
+		return r;
+	}
+	if (has_connection(h) && flush(h) < 0)
+		return -1;
+	if (!has_connection(h) && !h->dial)
+		return 1;
+	h->polling = true;
+	r = h->dial ? poll_dial(h, extra_fd, until) : poll_socket(h, extra_fd, until);
+	h->polling = false;
+	if (r == 1 && has_connection(h) && tx_pending(&h->tx) && flush(h) < 0)
+		r = -1;
+	session_update_direction(h);
+	if (h->sleepers)
+		pthread_cond_broadcast(&h->woken);
+	return r;
+}
+
+int session_poll(struct nbd_handle *h, int extra_fd, int timeout_msec)
+{
+	uint64_t until = USEC_INFINITY;
+
+	if (!has_connection(h) && !h->dial)
+		return session_error(h, EINVAL, "nothing to poll for in state %s",
+				     session_state_name(h));
+	if (timeout_msec >= 0)
+		until = now_usec() + (uint64_t)timeout_msec * USEC_PER_MSEC;
+	return poll_round(h, extra_fd, until);
+}
+
+int session_wait_connected(struct nbd_handle *h)
+{
+	while (phase_is_connecting(atomic_load(&h->phase)))
+		if (poll_round(h, -1, USEC_INFINITY) < 0)
+			return -1;
+	return 0;
+}
+
+int session_wait_command(struct nbd_handle *h, uint64_t cookie)
+{
+	for (;;) {
+		struct command *c = command_find(h, cookie);
+		int error;
+
+		if (c->state == COMMAND_COMPLETE) {
+			const char *name = command_name(c->type);
+
+			error = c->error;
+			command_retire(h, c);
+			if (error)
+				return session_error(h, error, "%s: command failed", name);
+			return 0;
+		}
+		if (poll_round(h, -1, USEC_INFINITY) < 0) {
+			c = command_find(h, cookie);
+			if (c->state == COMMAND_COMPLETE)
+				command_retire(h, c);
+			return -1;
+		}
+	}
+}
