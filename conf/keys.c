@@ -57,9 +57,11 @@ const struct conf_key conf_keys[] = {
 	  .text = "Whether the kernel encrypts by itself: where it can, always (the attach "
 		  "fails where it cannot), or never; otherwise a process encrypts for it." },
 	{ "connections", CONF_AUTO_U32, MEMBER(connections), .min = 1,
-	  .max = CONF_CONNECTIONS_MAX, .initial = "auto", .value = "auto|NUMBER",
+	  .max = CONF_CONNECTIONS_MAX, .initial = "1", .value = "auto|NUMBER",
 	  .text = "Connections to open. More than one is used only where the server says that "
-		  "it allows several; auto takes up to four there." },
+		  "it allows several; auto takes up to four there. With several, requests that "
+		  "were in flight on a lost connection are sent again only after up to 30 "
+		  "seconds, with one after 1 (see requeue-interval)." },
 	{ "block-size", CONF_SIZE, MEMBER(block_size), .min = 512, .max = 4096,
 	  .rules = CONF_ZERO | CONF_POWER_OF_2, .initial = "0", .value = "BYTES",
 	  .text = "Logical block size of the device; 0 takes what the server prefers." },
@@ -72,7 +74,10 @@ const struct conf_key conf_keys[] = {
 	{ "requeue-interval", CONF_USEC, MEMBER(requeue_interval_usec), .min = 100 * MSEC,
 	  .max = HOUR, .rules = CONF_ZERO, .initial = "1s", .value = "TIME",
 	  .text = "How often the kernel looks for requests whose connection was replaced and "
-		  "sends them again; 0 leaves the kernel's own 30 seconds." },
+		  "sends them again; 0 leaves the kernel's own 30 seconds. With several "
+		  "connections the kernel also takes a connection for dead on which one request "
+		  "takes longer than this, and sends that request again, as often as it takes "
+		  "longer: so the default is 30s there, and no slower server can be used." },
 	{ "dead-timeout", CONF_USEC, MEMBER(dead_timeout_usec), .min = SEC, .max = 3650 * DAY,
 	  .rules = CONF_ZERO | CONF_INFINITY | CONF_WHOLE_SECONDS, .initial = "infinity",
 	  .value = "TIME",

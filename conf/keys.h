@@ -99,5 +99,7 @@ int device_keys_set(struct device_keys *k, const char *key, const char *text,
 /* What a key is set to, as text that device_keys_set takes; NULL if it has no value.
  * The caller frees *RET.  0, -ENOENT (no such key), -ENOMEM. */
 int device_keys_get(const struct device_keys *k, const char *key, char **ret);
+/* Was the key NAME given, rather than left at its default? */
+bool device_keys_given(const struct device_keys *k, const char *name);
 /* Do the keys fit together: a uri or addresses, not both contradicting, …  As above. */
 int device_keys_check(const struct device_keys *k, char error[static CONF_ERROR_MAX]);

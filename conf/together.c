@@ -4,7 +4,7 @@
 
 #include "conf/internal.h"
 
-static bool was_given(const struct device_keys *k, const char *name)
+bool device_keys_given(const struct device_keys *k, const char *name)
 {
 	return k->set & conf_key_bit(conf_key_find(name, NULL));
 }
@@ -26,12 +26,12 @@ static bool two_servers(const struct device_keys *k)
 
 static bool port_beside_uri(const struct device_keys *k)
 {
-	return k->uri && was_given(k, "port");
+	return k->uri && device_keys_given(k, "port");
 }
 
 static bool tls_uri_without_tls(const struct device_keys *k)
 {
-	return uri_asks_for_tls(k) && was_given(k, "tls") && k->tls == CONF_TLS_OFF;
+	return uri_asks_for_tls(k) && device_keys_given(k, "tls") && k->tls == CONF_TLS_OFF;
 }
 
 static bool tls_keys_without_tls(const struct device_keys *k)
@@ -40,7 +40,8 @@ static bool tls_keys_without_tls(const struct device_keys *k)
 		   k->tls_hostname || k->tls_priority;
 
 	/* Off in so many words: then they are [defaults]' or kept for later. */
-	return any && k->tls == CONF_TLS_OFF && !was_given(k, "tls") && !uri_asks_for_tls(k);
+	return any && k->tls == CONF_TLS_OFF && !device_keys_given(k, "tls") &&
+	       !uri_asks_for_tls(k);
 }
 
 static bool two_credentials(const struct device_keys *k)

@@ -7,6 +7,7 @@ from tests.lint.sources import PRODUCT
 
 # object:symbol, as regular expressions -> why it may change while the program runs
 MUTABLE = {
+    r'daemon/log\.o:log_state': 'where lines go, and how many were dropped: no caller has it',
 }
 # Sections of variables.  .data.rel.ro holds constant tables with pointers in them.
 WRITABLE = re.compile(r'\.(data|bss|tdata|tbss)(?!\.rel\.ro)\b')

@@ -1,0 +1,178 @@
+#include "daemon/child.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "lib/util/cleanup.h"
+#include "lib/util/clock.h"
+
+#define CHILD_SOCK 3
+
+/* Lives until the process is reaped; DONE is NULL once it was called or cancelled. */
+struct child {
+	pid_t pid;
+	int sock;
+	child_done_fn done;
+	void *userdata;
+	sd_event_source *message, *timer, *reaper;
+	unsigned *alive;
+};
+
+static void child_free(struct child *c)
+{
+	sd_event_source_disable_unref(c->message);
+	sd_event_source_disable_unref(c->timer);
+	sd_event_source_disable_unref(c->reaper);
+	fd_close(c->sock);
+	free(c);
+}
+
+static void child_stop(struct child *c)
+{
+	c->done = NULL;
+	c->message = sd_event_source_disable_unref(c->message);
+	c->timer = sd_event_source_disable_unref(c->timer);
+	c->sock = fd_close(c->sock);
+	kill(c->pid, SIGKILL);
+}
+
+static void child_finish(struct child *c, const struct child_answer *answer)
+{
+	child_done_fn done = c->done;
+	void *userdata = c->userdata;
+
+	if (!done) {
+		fd_close(answer->fd);
+		return;
+	}
+	child_stop(c);
+	done(answer, userdata);
+}
+
+static int on_message(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	_Alignas(16) char data[CHILD_MESSAGE_MAX];
+	struct child *c = userdata;
+	struct child_answer answer = { .data = data, .fd = -1 };
+	size_t n_fds = 1;
+	ssize_t n = fd_recv(fd, data, sizeof(data), &answer.fd, &n_fds);
+
+	if (!n_fds)
+		answer.fd = -1;
+	answer.error = n > 0 ? 0 : n == 0 || n == -ECONNRESET ? -ECHILD : (int)n;
+	answer.len = n > 0 ? (size_t)n : 0;
+	child_finish(c, &answer);
+	return 0;
+}
+
+static int on_limit(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct child *c = userdata;
+
+	child_finish(c, &(struct child_answer){ .error = -ETIMEDOUT, .fd = -1 });
+	return 0;
+}
+
+/* An answer may still wait in the socket when the process is already gone. */
+static int on_exit_(sd_event_source *s, const siginfo_t *si, void *userdata)
+{
+	struct child *c = userdata;
+
+	if (c->alive)
+		(*c->alive)--;
+	if (c->done)
+		on_message(c->message, c->sock, 0, c);
+	child_free(c);
+	return 0;
+}
+
+static _noreturn_ void child_main(const struct child_spec *spec, int sock)
+{
+	sigset_t none;
+	int kept = -1, r;
+
+	for (int i = 1; i < NSIG; i++)
+		signal(i, SIG_DFL);
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	prctl(PR_SET_NAME, spec->what);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (dup2(sock, CHILD_SOCK) < 0 || close_range(CHILD_SOCK + 1, ~0u, 0) < 0)
+		_exit(1);
+	if (spec->prepare)
+		kept = spec->prepare(spec->arg);
+	r = spec->privileged ? 0 : sandbox_drop_power(spec->user);
+	if (r < 0) {
+		log_error("child '%s' cannot drop its power: %s", spec->what, strerror(-r));
+		_exit(1);
+	}
+	spec->run(CHILD_SOCK, kept, spec->arg);
+	_exit(0);
+}
+
+static int child_watch(struct child *c, sd_event *event, uint64_t limit_usec)
+{
+	int r;
+
+	r = sd_event_add_io(event, &c->message, c->sock, EPOLLIN, on_message, c);
+	if (r >= 0)
+		r = sd_event_add_time_relative(event, &c->timer, CLOCK_BOOTTIME, limit_usec,
+					       USEC_PER_MSEC, on_limit, c);
+	if (r >= 0)
+		r = sd_event_add_child(event, &c->reaper, c->pid, WEXITED, on_exit_, c);
+	return r;
+}
+
+int child_start(sd_event *event, const struct child_spec *spec, child_done_fn done,
+		void *userdata, struct child **ret)
+{
+	struct child *c = calloc(1, sizeof(*c));
+	int pair[2], r;
+
+	if (!c)
+		return -ENOMEM;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		r = -errno;
+		free(c);
+		return r;
+	}
+	c->sock = pair[0];
+	c->pid = fork();
+	if (c->pid == 0)
+		child_main(spec, pair[1]);
+	r = c->pid < 0 ? -errno : 0;
+	fd_close(pair[1]);
+	if (r >= 0)
+		r = child_watch(c, event, spec->limit_usec);
+	if (r < 0) {
+		if (c->pid > 0) {
+			kill(c->pid, SIGKILL);
+			waitpid(c->pid, NULL, 0);
+		}
+		child_free(c);
+		return r;
+	}
+	c->done = done;
+	c->userdata = userdata;
+	c->alive = spec->alive;
+	if (c->alive)
+		(*c->alive)++;
+	*ret = c;
+	return 0;
+}
+
+struct child *child_cancel(struct child *c)
+{
+	if (c)
+		child_stop(c);
+	return NULL;
+}

@@ -1,0 +1,45 @@
+/* One attempt at a negotiated connection: dial, handshake, option haggling, in a child. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/child.h"
+#include "daemon/target.h"
+
+#define CONNECTOR_MESSAGE_MAX 512
+
+/* How soon it makes sense to ask again. */
+enum connect_failure {
+	FAILURE_SOON,		/* refused or reset: cheap to ask, likely a restart */
+	FAILURE_BACKOFF,	/* unreachable, silent */
+	FAILURE_PERMANENT,	/* the server said no, or is none: somebody has to act */
+};
+
+/* What an export is, as the server said in the handshake. */
+struct export_info {
+	uint64_t size;			/* bytes, > 0 */
+	uint16_t flags;			/* transmission flags */
+	uint32_t block_minimum;		/* bytes, 0: not said */
+	uint32_t payload_maximum;	/* bytes, 0: not said */
+};
+
+struct connection {
+	int fd;				/* negotiated; the callee's */
+	struct export_info info;
+};
+
+struct connector_result {
+	const struct connection *connection;	/* NULL: failed */
+	enum connect_failure failure;
+	char message[CONNECTOR_MESSAGE_MAX];	/* escaped; names the server */
+};
+
+struct connector;
+typedef void (*connector_done_fn)(const struct connector_result *result, void *userdata);
+
+/* Connect to the current server of TARGET, within LIMIT_USEC. */
+int connector_start(sd_event *event, const char *name, const struct target *target,
+		    struct sandbox_user user, uint64_t limit_usec, connector_done_fn done,
+		    void *userdata, struct connector **ret);
+struct connector *connector_cancel(struct connector *c);

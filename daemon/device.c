@@ -1,0 +1,124 @@
+#include "daemon/device.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/errand.h"
+#include "daemon/event.h"
+#include "daemon/kcall.h"
+#include "daemon/link.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+
+static const char *const state_names[N_STATES] = {
+	[STATE_CONNECTING] = "connecting",
+	[STATE_ATTACHING] = "attaching",
+	[STATE_CONNECTED] = "connected",
+	[STATE_DEGRADED] = "degraded",
+	[STATE_RECONNECTING] = "reconnecting",
+	[STATE_REFUSED] = "refused",
+	[STATE_FAILING] = "failing",
+	[STATE_DETACHING] = "detaching",
+	[STATE_GONE] = "gone",
+};
+
+const char *device_state_name(enum device_state state)
+{
+	return state_names[state];
+}
+
+bool device_is_out(const struct device *d)
+{
+	return d->state == STATE_RECONNECTING || d->state == STATE_REFUSED ||
+	       d->state == STATE_FAILING;
+}
+
+size_t device_links_alive(const struct device *d)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->n_links; i++)
+		n += d->links[i].state == LINK_ALIVE;
+	return n;
+}
+
+struct link *device_link_in(struct device *d, enum link_state state)
+{
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == state)
+			return &d->links[i];
+	return NULL;
+}
+
+void device_log(const struct device *d, int priority, const char *format, ...)
+{
+	char text[LOG_LINE_MAX - CONF_NAME_MAX - 64];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	log_line(priority, "%s: %s", d->name, text);
+}
+
+void device_set_error(struct device *d, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(d->last_error, sizeof(d->last_error), format, ap);
+	va_end(ap);
+}
+
+int device_new(struct manager *m, const char *name, int index, bool automatic,
+	       const struct device_keys *keys, struct device **ret)
+{
+	struct device *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	device_keys_init(&d->keys);
+	d->manager = m;
+	d->index = index;
+	d->automatic = automatic;
+	d->n_links = 1;
+	for (size_t i = 0; i < CONF_CONNECTIONS_MAX; i++)
+		d->links[i] = (struct link){ .device = d, .fd = -1 };
+	snprintf(d->name, sizeof(d->name), "%s", name);
+	r = device_keys_copy(&d->keys, keys);
+	if (r < 0) {
+		device_free(d);
+		return r;
+	}
+	if (keys->identifier)
+		snprintf(d->identifier, sizeof(d->identifier), "%s", keys->identifier);
+	else
+		snprintf(d->identifier, sizeof(d->identifier), "%s%s",
+			 DEVICE_IDENTIFIER_PREFIX, name);
+	d->backoff.first_usec = d->keys.reconnect_delay_usec;
+	d->backoff.max_usec = d->keys.reconnect_delay_max_usec;
+	*ret = d;
+	return 0;
+}
+
+void device_free(struct device *d)
+{
+	if (!d)
+		return;
+	for (size_t i = 0; i < CONF_CONNECTIONS_MAX; i++)
+		link_reset(&d->links[i]);
+	resolver_cancel(d->resolver);
+	errand_cancel(d->errand);
+	kernel_call_forget(d->call);
+	sd_event_source_disable_unref(d->retry_timer);
+	sd_event_source_disable_unref(d->settle_timer);
+	sd_event_source_disable_unref(d->dead_timer);
+	sd_event_source_disable_unref(d->busy_timer);
+	target_deinit(&d->target);
+	device_keys_deinit(&d->keys);
+	free(d);
+}

@@ -1,0 +1,146 @@
+/* One supervised device: its keys, its links, and where it is in its life. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "conf/conf.h"
+#include "daemon/backoff.h"
+#include "daemon/connector.h"
+#include "daemon/kworker.h"
+#include "daemon/resolver.h"
+#include "daemon/target.h"
+
+#define DEVICE_REASON_MAX	512
+#define DEVICE_WAITERS_MAX	16	/* control calls that wait for one device */
+#define DEVICE_IDENTIFIER_PREFIX "nbdd:"
+
+struct manager;
+struct varlink_call;
+
+enum device_state {
+	STATE_CONNECTING,	/* no kernel device yet: first connections */
+	STATE_ATTACHING,	/* NBD_CMD_CONNECT is under way */
+	STATE_CONNECTED,	/* every link alive */
+	STATE_DEGRADED,		/* some links alive */
+	STATE_RECONNECTING,	/* no link alive, I/O waits */
+	STATE_REFUSED,		/* the same, and the server is not what it was */
+	STATE_FAILING,		/* the same, and dead-timeout has passed: I/O fails */
+	STATE_DETACHING,
+	STATE_GONE,		/* freed when the event is handled */
+	N_STATES
+};
+
+enum device_event {
+	EV_START,		/* addresses are known, or it is time to try */
+	EV_SOCKET,		/* a connector has a negotiated socket for a link */
+	EV_FAILED,		/* a connector or resolver failed */
+	EV_KERNEL_DONE,		/* the kernel did what was asked */
+	EV_KERNEL_FAILED,
+	EV_LINK_DEAD,
+	EV_DEAD_TIMEOUT,
+	EV_DETACH,		/* somebody wants it gone */
+	EV_LOST,		/* another program disconnected it */
+	N_EVENTS
+};
+
+enum link_state {
+	LINK_IDLE,		/* waits for its turn or its retry */
+	LINK_CONNECTING,	/* a connector is at work */
+	LINK_READY,		/* negotiated; not yet in the kernel */
+	LINK_HANDED,		/* the kernel is being given it */
+	LINK_ALIVE,
+};
+
+enum kernel_call_kind { CALL_CONNECT, CALL_RECONNECT, CALL_RESIZE, CALL_DISCONNECT };
+
+/* One connection of a device. */
+struct link {
+	struct device *device;
+	enum link_state state;
+	int fd;				/* our duplicate, or -1 */
+	struct connector *connector;
+	sd_event_source *watch;		/* for hang-up of fd */
+	struct export_info info;	/* of the connection in state READY */
+	char peer[128];
+	uint64_t since_real_usec;	/* CLOCK_REALTIME */
+	bool tried;			/* STATE_CONNECTING: its one attempt has ended */
+};
+
+struct outages {
+	uint64_t count;
+	uint64_t total_usec;		/* of those that are over */
+	uint64_t began_usec;		/* monotonic; 0: none now */
+	uint64_t last_start_real_usec;
+	uint64_t last_usec;
+	char reason[DEVICE_REASON_MAX];
+};
+
+struct device {
+	struct manager *manager;
+	char name[CONF_NAME_MAX + 1];
+	int index;			/* /dev/nbdN; -1 until chosen */
+	bool index_fixed;		/* asked for: no other will do */
+	bool automatic;			/* from a file: goes on trying from the start */
+	struct device_keys keys;
+	char identifier[NBDK_IDENTIFIER_MAX + 1];
+
+	enum device_state state;
+	struct target target;
+	struct resolver *resolver;
+	bool queued;			/* waits for a free connector */
+	uint64_t resolved_usec;		/* monotonic */
+	bool resolve_again;		/* every known address has failed */
+	struct link links[CONF_CONNECTIONS_MAX];
+	size_t n_links;
+
+	struct export_info info;	/* what the kernel was told at attach */
+	uint64_t size;			/* bytes, a multiple of block_size */
+	uint32_t block_size;
+
+	struct backoff backoff;
+	uint64_t hurried_usec;		/* when the network last changed, monotonic */
+	unsigned round;			/* servers tried since the last pause */
+	sd_event_source *retry_timer;
+	uint64_t retry_at_usec;		/* monotonic; 0: none */
+	unsigned attempts;		/* since all was well */
+	char last_error[DEVICE_REASON_MAX];
+	char logged[DEVICE_REASON_MAX];		/* the last error that the log has */
+	char refusal[DEVICE_REASON_MAX];	/* why the last server was not resumed */
+
+	uint64_t requeue_usec;		/* of queue/io_timeout; 0: the kernel's own */
+	unsigned dead_links;		/* links that hung up and were not replaced */
+	unsigned kernel_dead;		/* of these, what the kernel has told of */
+	sd_event_source *settle_timer;	/* waits for the kernel to notice */
+	sd_event_source *dead_timer;	/* dead-timeout */
+	struct outages outages;
+
+	struct kernel_call *call;	/* under way on the worker */
+	unsigned busy_tries;		/* NBD_CMD_CONNECT said EBUSY */
+	sd_event_source *busy_timer;
+	struct errand *errand;		/* under way in a child */
+	uint64_t grow_to;		/* bytes; 0: nothing to grow */
+	bool detach_wanted, detach_forced;
+
+	struct varlink_call *attachers[DEVICE_WAITERS_MAX];
+	struct varlink_call *detachers[DEVICE_WAITERS_MAX];
+
+	char warning[DEVICE_REASON_MAX];
+};
+
+/* Make a device in STATE_CONNECTING; KEYS are copied.  It begins
+ * with an EV_START. */
+int device_new(struct manager *m, const char *name, int index, bool automatic,
+	       const struct device_keys *keys, struct device **ret);
+void device_free(struct device *d);
+
+const char *device_state_name(enum device_state state);
+bool device_is_out(const struct device *d);	/* attached, and no link alive */
+size_t device_links_alive(const struct device *d);
+struct link *device_link_in(struct device *d, enum link_state state);
+
+/* Log a line that begins with the device's name. */
+void device_log(const struct device *d, int priority, const char *format, ...)
+	_printf_(3, 4);
+void device_set_error(struct device *d, const char *format, ...) _printf_(2, 3);

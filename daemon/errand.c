@@ -1,0 +1,166 @@
+#include "daemon/errand.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "daemon/manager.h"
+#include "lib/util/cleanup.h"
+#include "lib/util/clock.h"
+#include "netlink/nbdk.h"
+
+#define SETTINGS_LIMIT_USEC	(10 * USEC_PER_SEC)
+#define READ_LIMIT_USEC		(60 * USEC_PER_SEC)
+#define FLUSH_LIMIT_USEC	(60 * USEC_PER_SEC)
+#define HOLDERS_LIMIT_USEC	(5 * USEC_PER_SEC)
+
+/* A request bigger than the kernel's own default is never made smaller by us; one bigger
+ * than the server takes would fail. */
+#define KERNEL_REQUEST_MAX	(32u << 20)
+
+struct errand {
+	struct device *device;
+	struct child *child;
+	errand_done_fn done;
+	int (*run)(const struct device *d, struct errand_result *ret);
+};
+_Static_assert(sizeof(struct errand_result) <= CHILD_MESSAGE_MAX, "must fit one message");
+
+static void errand_main(int sock, int kept, void *arg)
+{
+	const struct errand *e = arg;
+	struct errand_result result = {};
+
+	result.error = e->run(e->device, &result);
+	fd_send(sock, &result, sizeof(result), NULL, 0);
+}
+
+static void on_answer(const struct child_answer *answer, void *userdata)
+{
+	const struct errand_result *r = answer->data;
+	struct errand_result failed = { .error = answer->error };
+	struct errand *e = userdata;
+	errand_done_fn done = e->done;
+	struct device *d = e->device;
+
+	fd_close(answer->fd);
+	if (!answer->error && (answer->len != sizeof(*r) ||
+			       r->n_holders > ERRAND_HOLDERS_MAX))
+		failed.error = -EPROTO;
+	free(e);
+	d->errand = NULL;
+	done(d, failed.error ? &failed : r);
+}
+
+static int start(struct device *d, const char *verb, uint64_t limit_usec,
+		 int (*run)(const struct device *d, struct errand_result *ret),
+		 errand_done_fn done)
+{
+	struct errand *e;
+	char what[16];
+	int r;
+
+	if (d->errand)
+		return -EBUSY;
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return -ENOMEM;
+	*e = (struct errand){ .device = d, .done = done, .run = run };
+	snprintf(what, sizeof(what), "%s nbd%d", verb, d->index);
+	r = child_start(d->manager->event, &(struct child_spec){
+				.what = what, .run = errand_main, .arg = e,
+				.privileged = true, .limit_usec = limit_usec },
+			on_answer, e, &e->child);
+	if (r < 0)
+		free(e);
+	else
+		d->errand = e;
+	return r;
+}
+
+struct errand *errand_cancel(struct errand *e)
+{
+	if (e) {
+		child_cancel(e->child);
+		free(e);
+	}
+	return NULL;
+}
+
+static int set_queue(const struct device *d, struct errand_result *ret)
+{
+	unsigned index = (unsigned)d->index;
+	uint32_t payload = d->info.payload_maximum;
+	uint64_t now;
+	int r = 0;
+
+	/* kernel-nbd: requests in flight when a link dies are requeued by the block layer's
+	 * timer alone, which with TIMEOUT=0 only looks and re-arms. */
+	if (d->keys.timeout_usec == 0 && d->requeue_usec)
+		r = nbdk_queue_set(index, "io_timeout", d->requeue_usec / USEC_PER_MSEC);
+	if (r >= 0 && payload && payload < KERNEL_REQUEST_MAX &&
+	    nbdk_queue_get(index, "max_sectors_kb", &now) == 0 && payload / 1024 < now)
+		r = nbdk_queue_set(index, "max_sectors_kb", payload / 1024);
+	return r;
+}
+
+static int open_device(const struct device *d, int flags)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/nbd%d", d->index);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int read_block(const struct device *d, struct errand_result *ret)
+{
+	_cleanup_close_ int fd = open_device(d, O_RDONLY | O_DIRECT);
+	void *block = mmap(NULL, d->block_size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (fd < 0)
+		return fd;
+	if (block == MAP_FAILED || pread(fd, block, d->block_size, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+static int flush_device(const struct device *d, struct errand_result *ret)
+{
+	_cleanup_close_ int fd = open_device(d, O_RDONLY);
+
+	if (fd < 0)
+		return fd;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int find_holders(const struct device *d, struct errand_result *ret)
+{
+	return nbdk_holders((unsigned)d->index, ret->holders, ERRAND_HOLDERS_MAX,
+			    &ret->n_holders);
+}
+
+int errand_settings(struct device *d, errand_done_fn done)
+{
+	return start(d, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
+}
+
+int errand_first_read(struct device *d, errand_done_fn done)
+{
+	return start(d, "read", READ_LIMIT_USEC, read_block, done);
+}
+
+int errand_flush(struct device *d, errand_done_fn done)
+{
+	return start(d, "flush", FLUSH_LIMIT_USEC, flush_device, done);
+}
+
+int errand_holders(struct device *d, errand_done_fn done)
+{
+	return start(d, "holders", HOLDERS_LIMIT_USEC, find_holders, done);
+}

@@ -1,0 +1,32 @@
+/* Short work on an attached device that may block: made in a child each.
+ *
+ * Newer kernels freeze the queue to change a setting, an open scans partitions, a flush
+ * waits for the server, a look at every process takes its time; none of that may stop the
+ * daemon.  A device has one errand at a time. */
+#pragma once
+
+#include "daemon/device.h"
+#include "netlink/nbdk.h"
+
+#define ERRAND_HOLDERS_MAX 32
+
+struct errand_result {
+	int error;			/* 0 or -errno */
+	size_t n_holders;		/* errand_holders */
+	struct nbdk_holder holders[ERRAND_HOLDERS_MAX];
+};
+
+/* Called once, unless cancelled; d->errand is over by then. */
+typedef void (*errand_done_fn)(struct device *d, const struct errand_result *result);
+
+/* 0 or -errno, -EBUSY: one is under way. */
+_must_check_ int errand_settings(struct device *d, errand_done_fn done);
+/* Read one block past every cache: no error when I/O flows. */
+_must_check_ int errand_first_read(struct device *d, errand_done_fn done);
+/* fsync of the device: what is in the server's cache reaches its disk. */
+_must_check_ int errand_flush(struct device *d, errand_done_fn done);
+/* Who holds the device, the first ERRAND_HOLDERS_MAX of them. */
+_must_check_ int errand_holders(struct device *d, errand_done_fn done);
+
+/* NULL is fine.  Returns NULL. */
+struct errand *errand_cancel(struct errand *e);

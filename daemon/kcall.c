@@ -1,0 +1,159 @@
+#include "daemon/kcall.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/event.h"
+#include "daemon/manager.h"
+#include "lib/util/clock.h"
+
+struct kernel_call {
+	struct kjob job;
+	struct device *device;		/* NULL: nobody waits any more */
+	enum kernel_call_kind kind;
+	unsigned index;
+	char identifier[NBDK_IDENTIFIER_MAX + 1];
+	int sockets[NBDK_SOCKETS_MAX];
+	union {
+		struct nbdk_connect connect;
+		struct nbdk_reconnect reconnect;
+		uint64_t size;
+	};
+};
+
+static int call_run(struct kjob *job, struct nbdk *k, const struct nbdk_ops *ops)
+{
+	struct kernel_call *c = container_of(job, struct kernel_call, job);
+	unsigned index;
+
+	switch (c->kind) {
+	case CALL_CONNECT:
+		return ops->connect(k, &c->connect, &index);
+	case CALL_RECONNECT:
+		return ops->reconnect(k, &c->reconnect);
+	case CALL_RESIZE:
+		return ops->resize(k, c->index, c->identifier, c->size);
+	case CALL_DISCONNECT:
+		return ops->disconnect(k, c->index);
+	}
+	return -EINVAL;
+}
+
+static void call_done(struct kjob *job, int result)
+{
+	struct kernel_call *c = container_of(job, struct kernel_call, job);
+	struct event_detail detail = { .call = c->kind, .error = result };
+	struct device *d = c->device;
+
+	free(c);
+	if (!d)
+		return;
+	d->call = NULL;
+	device_event(d, result < 0 ? EV_KERNEL_FAILED : EV_KERNEL_DONE, &detail);
+}
+
+void kernel_call_forget(struct kernel_call *c)
+{
+	if (c)
+		c->device = NULL;
+}
+
+static struct kernel_call *call_new(struct device *d, enum kernel_call_kind kind)
+{
+	struct kernel_call *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->job = (struct kjob){ .run = call_run, .done = call_done };
+	c->device = d;
+	c->kind = kind;
+	c->index = (unsigned)d->index;
+	memcpy(c->identifier, d->identifier, sizeof(c->identifier));
+	return c;
+}
+
+static int call_submit(struct kernel_call *c)
+{
+	c->device->call = c;
+	kworker_submit(c->device->manager->worker, &c->job);
+	return 0;
+}
+
+/* The sockets of the READY links, which are HANDED from now on. */
+static size_t hand_links(struct kernel_call *c)
+{
+	struct device *d = c->device;
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == LINK_READY) {
+			d->links[i].state = LINK_HANDED;
+			c->sockets[n++] = d->links[i].fd;
+		}
+	return n;
+}
+
+/* The kernel counts whole seconds; a part of one is not cut off. */
+static uint64_t whole_seconds(uint64_t usec, uint64_t infinity)
+{
+	if (usec == USEC_INFINITY)
+		return infinity;
+	return usec_add(usec, USEC_PER_SEC - 1) / USEC_PER_SEC;
+}
+
+int kernel_connect(struct device *d)
+{
+	struct kernel_call *c = call_new(d, CALL_CONNECT);
+
+	if (!c)
+		return -ENOMEM;
+	c->connect = (struct nbdk_connect){
+		.index = d->index,
+		.size = d->size,
+		.block_size = d->block_size,
+		.server_flags = d->info.flags,
+		.timeout_sec = whole_seconds(d->keys.timeout_usec, 0),
+		.dead_conn_timeout_sec = whole_seconds(d->keys.dead_timeout_usec,
+						       NBDK_DEAD_CONN_FOREVER),
+		.identifier = c->identifier,
+		.sockets = c->sockets,
+		.n_sockets = hand_links(c),
+	};
+	return call_submit(c);
+}
+
+int kernel_reconnect(struct device *d)
+{
+	struct kernel_call *c = call_new(d, CALL_RECONNECT);
+
+	if (!c)
+		return -ENOMEM;
+	c->reconnect = (struct nbdk_reconnect){
+		.index = (unsigned)d->index,
+		.timeout_sec = whole_seconds(d->keys.timeout_usec, 0),
+		.dead_conn_timeout_sec = whole_seconds(d->keys.dead_timeout_usec,
+						       NBDK_DEAD_CONN_FOREVER),
+		.identifier = c->identifier,
+		.sockets = c->sockets,
+		.n_sockets = hand_links(c),
+	};
+	return call_submit(c);
+}
+
+int kernel_resize(struct device *d, uint64_t size)
+{
+	struct kernel_call *c = call_new(d, CALL_RESIZE);
+
+	if (!c)
+		return -ENOMEM;
+	c->size = size;
+	return call_submit(c);
+}
+
+int kernel_disconnect(struct device *d)
+{
+	struct kernel_call *c = call_new(d, CALL_DISCONNECT);
+
+	return c ? call_submit(c) : -ENOMEM;
+}

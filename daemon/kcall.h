@@ -1,0 +1,15 @@
+/* What a device asks of the kernel, as jobs of the worker; one at a time for a device. */
+#pragma once
+
+#include "daemon/device.h"
+
+struct kernel_call;
+
+/* Each ends in an EV_KERNEL_DONE or EV_KERNEL_FAILED of the device.  -ENOMEM. */
+_must_check_ int kernel_connect(struct device *d);	/* with every READY link */
+_must_check_ int kernel_reconnect(struct device *d);	/* with every READY link */
+_must_check_ int kernel_resize(struct device *d, uint64_t size);
+_must_check_ int kernel_disconnect(struct device *d);
+
+/* The device is going away; the call's end will find nobody.  NULL is fine. */
+void kernel_call_forget(struct kernel_call *c);

@@ -1,0 +1,167 @@
+#include "daemon/link.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "daemon/event.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+#include "lib/util/cleanup.h"
+#include "lib/util/clock.h"
+
+static void describe_peer(struct link *l)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	char host[64], port[16];
+
+	if (getpeername(l->fd, (struct sockaddr *)&addr, &len) < 0)
+		snprintf(l->peer, sizeof(l->peer), "?");
+	else if (addr.ss_family == AF_UNIX)
+		snprintf(l->peer, sizeof(l->peer), "%.*s",
+			 (int)sizeof(((struct sockaddr_un *)0)->sun_path),
+			 ((struct sockaddr_un *)&addr)->sun_path);
+	else if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port,
+			     sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		snprintf(l->peer, sizeof(l->peer), "?");
+	else
+		snprintf(l->peer, sizeof(l->peer),
+			 addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static void set_option(struct link *l, int level, int option, uint64_t value)
+{
+	int v = (int)MIN(value, (uint64_t)INT32_MAX);
+
+	if (setsockopt(l->fd, level, option, &v, sizeof(v)) < 0)
+		device_log(l->device, LOG_WARNING, "socket option %d/%d: %s", level, option,
+			   strerror(errno));
+}
+
+/* Both are needed: probes find a dead peer while the link is idle, the user timeout while
+ * data is on its way.  Black hole to LINK_DEAD: the keepalive-timeout, within a second. */
+static void set_keepalive(struct link *l)
+{
+	const struct device_keys *k = &l->device->keys;
+	uint64_t idle = MAX(k->keepalive_usec / USEC_PER_SEC, 1u);
+	uint64_t rest = usec_sub(k->keepalive_timeout_usec, idle * USEC_PER_SEC);
+	int domain = AF_UNIX;
+	socklen_t len = sizeof(domain);
+
+	getsockopt(l->fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+	if (domain == AF_UNIX || k->keepalive_usec == 0)
+		return;
+	set_option(l, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(l, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+	if (!k->keepalive_timeout_usec)
+		return;
+	set_option(l, IPPROTO_TCP, TCP_KEEPINTVL, 1);
+	set_option(l, IPPROTO_TCP, TCP_KEEPCNT, MAX(rest / USEC_PER_SEC, 1u));
+	set_option(l, IPPROTO_TCP, TCP_USER_TIMEOUT,
+		   k->keepalive_timeout_usec / USEC_PER_MSEC);
+}
+
+static void on_connector(const struct connector_result *result, void *userdata)
+{
+	struct link *l = userdata;
+	struct device *d = l->device;
+	struct manager *m = d->manager;
+
+	l->connector = NULL;
+	l->state = LINK_IDLE;
+	m->n_connectors--;
+	if (result->connection) {
+		l->fd = result->connection->fd;
+		l->info = result->connection->info;
+		l->state = LINK_READY;
+		describe_peer(l);
+		set_keepalive(l);
+		device_event(d, EV_SOCKET, &(struct event_detail){ .link = l });
+	} else {
+		device_event(d, EV_FAILED,
+			     &(struct event_detail){ .link = l, .failure = result->failure,
+						     .text = result->message });
+	}
+	manager_kick(m);
+}
+
+int link_connect(struct link *l)
+{
+	struct device *d = l->device;
+	struct manager *m = d->manager;
+	int r;
+
+	if (m->n_connectors >= MANAGER_CONNECTORS_MAX) {
+		d->queued = true;
+		return -EAGAIN;
+	}
+	r = connector_start(m->event, d->name, &d->target, m->user,
+			    d->keys.connect_timeout_usec, on_connector, l, &l->connector);
+	if (r < 0)
+		return r;
+	l->state = LINK_CONNECTING;
+	m->n_connectors++;
+	return 0;
+}
+
+bool link_hung_up(const struct link *l)
+{
+	struct pollfd p = { .fd = l->fd, .events = POLLRDHUP };
+
+	return l->fd >= 0 && poll(&p, 1, 0) == 1;
+}
+
+static int on_hang_up(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	struct link *l = userdata;
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	l->watch = sd_event_source_disable_unref(l->watch);
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	device_event(l->device, EV_LINK_DEAD,
+		     &(struct event_detail){
+			     .link = l,
+			     .text = error ? strerror(error) : "closed by the server" });
+	return 0;
+}
+
+/* Data makes no event: the kernel reads it, and a hang-up is all that we ask for. */
+void link_alive(struct link *l)
+{
+	int r;
+
+	l->state = LINK_ALIVE;
+	l->since_real_usec = clock_usec(CLOCK_REALTIME);
+	r = sd_event_add_io(l->device->manager->event, &l->watch, l->fd, EPOLLRDHUP,
+			    on_hang_up, l);
+	if (r < 0)
+		device_log(l->device, LOG_ERR, "cannot watch a connection: %s", strerror(-r));
+}
+
+void link_cut(struct link *l)
+{
+	if (l->fd >= 0)
+		shutdown(l->fd, SHUT_RDWR);
+}
+
+void link_reset(struct link *l)
+{
+	if (l->connector) {
+		l->connector = connector_cancel(l->connector);
+		l->device->manager->n_connectors--;
+		manager_kick(l->device->manager);
+	}
+	l->watch = sd_event_source_disable_unref(l->watch);
+	l->fd = fd_close(l->fd);
+	l->state = LINK_IDLE;
+	l->since_real_usec = 0;
+	l->peer[0] = '\0';
+}

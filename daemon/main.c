@@ -1,0 +1,214 @@
+/* nbdd: attaches NBD exports as block devices and keeps them attached. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/manager.h"
+#include "daemon/sandbox.h"
+#include "lib/util/cleanup.h"
+
+#define PATH_MAX_HERE 4096
+
+static const char usage_text[] =
+	"Usage: nbdd [OPTION]...\n"
+	"Attach NBD exports as /dev/nbdN and keep them attached, in the foreground.\n"
+	"\n"
+	"  --config=FILE       devices and their keys (" NBDD_SYSCONFDIR "/nbdd.conf)\n"
+	"  --nbdtab=FILE       devices as nbd-client has them (" NBDD_SYSCONFDIR "/nbdtab)\n"
+	"  --runtime-dir=DIR   where the control socket is (" NBDD_RUNDIR ")\n"
+	"  --debug             log more\n"
+	"  --help, --version\n"
+	"\n"
+	"nbdctl(8) controls it; keys and files: nbdd.conf(5).\n";
+
+enum { OPT_CONFIG = 256, OPT_NBDTAB, OPT_RUNTIME_DIR, OPT_DEBUG, OPT_HELP, OPT_VERSION };
+
+static const struct option options[] = {
+	{ "config", required_argument, NULL, OPT_CONFIG },
+	{ "nbdtab", required_argument, NULL, OPT_NBDTAB },
+	{ "runtime-dir", required_argument, NULL, OPT_RUNTIME_DIR },
+	{ "debug", no_argument, NULL, OPT_DEBUG },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{}
+};
+
+/* 1: go on; 0 or -EINVAL: end. */
+static int parse_args(int argc, char **argv, struct manager_options *o)
+{
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
+		switch (c) {
+		case OPT_CONFIG:
+			o->config = optarg;
+			break;
+		case OPT_NBDTAB:
+			o->nbdtab = optarg;
+			break;
+		case OPT_RUNTIME_DIR:
+			o->runtime_dir = optarg;
+			break;
+		case OPT_DEBUG:
+			log_set_debug(true);
+			break;
+		case OPT_HELP:
+			fputs(usage_text, stdout);
+			return 0;
+		case OPT_VERSION:
+			puts("nbdd " NBDD_VERSION);
+			return 0;
+		default:
+			fputs("Try 'nbdd --help'.\n", stderr);
+			return -EINVAL;
+		}
+	if (optind < argc) {
+		fprintf(stderr, "nbdd: unexpected argument '%s'; try 'nbdd --help'\n",
+			argv[optind]);
+		return -EINVAL;
+	}
+	return 1;
+}
+
+/* Descriptors 0 to 2 exist: no socket may get one of their numbers. */
+static void open_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	fd_close(fd);
+}
+
+/* One nbdd a runtime directory: the descriptor of its lock, or -errno. */
+static int lock_runtime_dir(const char *dir)
+{
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX_HERE];
+
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
+		log_error("cannot make %s: %s", dir, strerror(errno));
+		return -errno;
+	}
+	snprintf(path, sizeof(path), "%s/lock", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		log_error("cannot open %s: %s", path, strerror(errno));
+		return -errno;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		log_error("another nbdd runs with %s", dir);
+		return -EBUSY;
+	}
+	return STEAL_FD(fd);
+}
+
+/* As udev and systemd do: best effort, and what comes of it shows when netlink is used. */
+static void load_driver(void)
+{
+	pid_t pid;
+
+	if (access("/sys/module/nbd", F_OK) == 0)
+		return;
+	pid = fork();
+	if (pid == 0) {
+		execlp("modprobe", "modprobe", "-q", "nbd", NULL);
+		_exit(127);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}
+
+static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	log_notice("signal %u: ending; attached devices stay as they are, without anybody "
+		   "who reconnects them", si->ssi_signo);
+	sd_notify(0, "STOPPING=1");
+	return sd_event_exit(userdata, 0);
+}
+
+static int setup_loop(sd_event **ret)
+{
+	sigset_t mask;
+	sd_event *e;
+	int r;
+
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigaddset(&mask, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	r = sd_event_new(&e);
+	if (r < 0)
+		return r;
+	r = sd_event_add_signal(e, NULL, SIGTERM, on_signal, e);
+	if (r >= 0)
+		r = sd_event_add_signal(e, NULL, SIGINT, on_signal, e);
+	if (r >= 0)
+		r = sd_event_set_watchdog(e, true);
+	if (r < 0)
+		return r;
+	*ret = e;
+	return 0;
+}
+
+static int run(const struct manager_options *o)
+{
+	_cleanup_close_ int lock = -1;
+	struct manager *m;
+	sd_event *event;
+	int r;
+
+	open_standard_fds();
+	lock = lock_runtime_dir(o->runtime_dir);
+	if (lock < 0)
+		return lock;
+	load_driver();
+	r = setup_loop(&event);
+	if (r < 0)
+		return r;
+	sandbox_hold_memory();
+	r = manager_new(o, event, &m);
+	if (r < 0)
+		return r;
+	r = manager_load(m);
+	if (r >= 0) {
+		sd_notify(0, "READY=1");
+		log_info("ready: %zu devices to attach", m->n_devices);
+		r = sd_event_loop(event);
+	}
+	manager_free(m);
+	sd_event_unref(event);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct manager_options o = {
+		.config = NBDD_SYSCONFDIR "/nbdd.conf",
+		.nbdtab = NBDD_SYSCONFDIR "/nbdtab",
+		.runtime_dir = NBDD_RUNDIR,
+	};
+	int r = parse_args(argc, argv, &o);
+
+	if (r <= 0)
+		return r < 0 ? 2 : EXIT_SUCCESS;
+	if (geteuid() != 0) {
+		fputs("nbdd: must be root to attach block devices\n", stderr);
+		return EXIT_FAILURE;
+	}
+	return run(&o) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

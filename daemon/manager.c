@@ -1,0 +1,307 @@
+#include "daemon/manager.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/control.h"
+#include "daemon/event.h"
+#include "daemon/link.h"
+#include "daemon/log.h"
+#include "daemon/proto/varlink.h"
+#include "daemon/retry.h"
+#include "daemon/status.h"
+#include "lib/util/clock.h"
+
+/* ---- the registry ------------------------------------------------------------------ */
+
+struct device *manager_find_index(struct manager *m, unsigned index)
+{
+	for (size_t i = 0; i < m->n_devices; i++)
+		if (m->devices[i]->index == (int)index)
+			return m->devices[i];
+	return NULL;
+}
+
+struct device *manager_find(struct manager *m, const char *name_or_device)
+{
+	unsigned index;
+
+	for (size_t i = 0; i < m->n_devices; i++)
+		if (strcmp(m->devices[i]->name, name_or_device) == 0)
+			return m->devices[i];
+	if (conf_parse_device(name_or_device, &index) < 0)
+		return NULL;
+	return manager_find_index(m, index);
+}
+
+int manager_add(struct manager *m, struct device *d)
+{
+	if (m->n_devices == MANAGER_DEVICES_MAX)
+		return -ENOSPC;
+	m->devices[m->n_devices++] = d;
+	return 0;
+}
+
+void manager_remove(struct manager *m, struct device *d)
+{
+	for (size_t i = 0; i < m->n_devices; i++)
+		if (m->devices[i] == d) {
+			memmove(&m->devices[i], &m->devices[i + 1],
+				(m->n_devices - i - 1) * sizeof(*m->devices));
+			m->n_devices--;
+			return;
+		}
+}
+
+int manager_free_index(struct manager *m, int after)
+{
+	struct nbdk_info info;
+	int index = after + 1;
+
+	while (manager_find_index(m, (unsigned)index) ||
+	       (nbdk_sysfs_read((unsigned)index, &info) == 0 && info.connected))
+		index++;
+	return index;
+}
+
+unsigned manager_waiting(const struct manager *m)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < m->n_devices; i++)
+		n += m->devices[i]->retry_at_usec != 0;
+	return n;
+}
+
+/* ---- turns, and haste -------------------------------------------------------------- */
+
+static int on_kick(sd_event_source *s, void *userdata)
+{
+	struct manager *m = userdata;
+
+	/* A device may go while its event is handled: ask for each by its place. */
+	for (size_t i = 0; i < m->n_devices && m->n_connectors < MANAGER_CONNECTORS_MAX; i++) {
+		struct device *d = m->devices[i];
+
+		if (!d->queued)
+			continue;
+		d->queued = false;
+		device_event(d, EV_START, NULL);
+	}
+	return 0;
+}
+
+void manager_kick(struct manager *m)
+{
+	if (m->kick)
+		sd_event_source_set_enabled(m->kick, SD_EVENT_ONESHOT);
+}
+
+void manager_hurry(struct manager *m, const char *why)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < m->n_devices; i++) {
+		struct device *d = m->devices[i];
+
+		if (!device_is_out(d) && d->state != STATE_DEGRADED &&
+		    d->state != STATE_CONNECTING)
+			continue;
+		any = true;
+		retry_hurry(d);
+	}
+	if (any)
+		log_debug("trying again at once: %s", why);
+}
+
+void manager_server_back(struct manager *m, const char *host)
+{
+	for (size_t i = 0; i < m->n_devices; i++) {
+		struct device *d = m->devices[i];
+
+		if (d->retry_at_usec && d->target.n_servers && !d->refusal[0] &&
+		    strcmp(d->target.servers[d->target.current].host, host) == 0)
+			retry_now(d);
+	}
+}
+
+/* ---- the kernel's news ------------------------------------------------------------- */
+
+static void on_link_dead(unsigned index, void *userdata)
+{
+	struct device *d = manager_find_index(userdata, index);
+
+	if (d)
+		device_event(d, EV_LINK_DEAD, NULL);
+}
+
+/* Lost events are no harm: our duplicates of the sockets tell of every death as well. */
+static int on_links(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	struct manager *m = userdata;
+	int r = nbdk_events_read(m->links, on_link_dead, m);
+
+	if (r < 0)
+		log_debug("events of the nbd driver: %s", strerror(-r));
+	return 0;
+}
+
+static void on_net_change(const char *what, void *userdata)
+{
+	manager_hurry(userdata, what);
+}
+
+static int on_net(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	struct manager *m = userdata;
+	int r = nbdk_net_read(m->net, on_net_change, m);
+
+	if (r == -ENOBUFS)
+		manager_hurry(m, "network events were lost");
+	return 0;
+}
+
+static int watch_fd(struct manager *m, int fd, sd_event_io_handler_t handler)
+{
+	sd_event_source *source;
+	int r = sd_event_add_io(m->event, &source, fd, EPOLLIN, handler, m);
+
+	if (r < 0)
+		return r;
+	sd_event_source_set_floating(source, true);
+	sd_event_source_unref(source);
+	return 0;
+}
+
+/* ---- beginning and end ------------------------------------------------------------- */
+
+static int fail(int r, const char *what)
+{
+	log_error("%s: %s", what, strerror(-r));
+	return r;
+}
+
+static int open_kernel(struct manager *m)
+{
+	int r = kworker_new(m->event, &nbdk_kernel_ops, &m->worker);
+
+	if (r == -ENOENT) {
+		log_error("this kernel has no nbd driver here: load it ('modprobe nbd'), and "
+			  "run in the initial network namespace");
+		return r;
+	}
+	if (r < 0)
+		return fail(r, "cannot reach the nbd driver");
+	r = nbdk_events_open(&m->links);
+	if (r >= 0)
+		r = watch_fd(m, nbdk_events_fd(m->links), on_links);
+	if (r < 0)
+		return fail(r, "cannot receive events of the nbd driver");
+	r = nbdk_net_open(&m->net);
+	if (r >= 0)
+		r = watch_fd(m, nbdk_net_fd(m->net), on_net);
+	return r < 0 ? fail(r, "cannot receive network events") : 0;
+}
+
+static int open_all(struct manager *m)
+{
+	int r;
+
+	m->user = sandbox_find_user();
+	r = sd_event_add_defer(m->event, &m->kick, on_kick, m);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(m->kick, SD_EVENT_OFF);
+	if (r < 0)
+		return fail(r, "cannot set up the event loop");
+	r = open_kernel(m);
+	return r < 0 ? r : control_open(m);
+}
+
+int manager_new(const struct manager_options *options, sd_event *event,
+		struct manager **ret)
+{
+	struct manager *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+	m->options = *options;
+	m->event = event;
+	r = open_all(m);
+	if (r < 0) {
+		manager_free(m);
+		return r;
+	}
+	*ret = m;
+	return 0;
+}
+
+void manager_free(struct manager *m)
+{
+	if (!m)
+		return;
+	varlink_server_free(m->server);
+	while (m->n_devices)
+		device_free(m->devices[--m->n_devices]);
+	kworker_free(m->worker);
+	nbdk_events_close(m->links);
+	nbdk_net_close(m->net);
+	sd_event_source_disable_unref(m->kick);
+	sd_event_source_disable_unref(m->status_timer);
+	free(m->watchers);
+	conf_free(m->conf);
+	free(m);
+}
+
+void manager_read_conf(struct manager *m)
+{
+	struct conf *fresh;
+	int r;
+
+	for (size_t i = 0; i < m->n_devices; i++)
+		if (device_is_out(m->devices[i]))
+			return;
+	r = conf_read(m->options.config, m->options.nbdtab, &fresh);
+	if (r < 0) {
+		log_error("cannot read the configuration: %s", strerror(-r));
+		return;
+	}
+	conf_free(m->conf);
+	m->conf = fresh;
+}
+
+static void load_device(struct manager *m, const struct conf_device *c)
+{
+	struct device *d;
+	int index = c->index >= 0 ? c->index : manager_free_index(m, -1), r;
+
+	r = device_new(m, c->name, index, true, &c->keys, &d);
+	if (r >= 0) {
+		d->index_fixed = c->index >= 0;
+		r = manager_add(m, d);
+		if (r < 0)
+			device_free(d);
+	}
+	if (r < 0)
+		log_error("%s:%u: device %s: %s", c->file, c->line, c->name, strerror(-r));
+	else
+		device_event(d, EV_START, NULL);
+}
+
+int manager_load(struct manager *m)
+{
+	manager_read_conf(m);
+	if (!m->conf)
+		return -ENOMEM;
+	for (size_t i = 0; i < m->conf->n_problems; i++) {
+		const struct conf_problem *p = &m->conf->problems[i];
+
+		log_line(p->fatal ? LOG_ERR : LOG_WARNING, "%s:%u: %s", p->file, p->line,
+			 p->text);
+	}
+	for (size_t i = 0; i < m->conf->n_devices; i++)
+		if (m->conf->devices[i].automatic)
+			load_device(m, &m->conf->devices[i]);
+	return 0;
+}

@@ -1,0 +1,67 @@
+/* The registry of devices and what they share: event loop, kernel worker, connectors. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "conf/conf.h"
+#include "daemon/kworker.h"
+#include "daemon/sandbox.h"
+#include "netlink/nbdk.h"
+
+#define MANAGER_DEVICES_MAX	1024
+#define MANAGER_CONNECTORS_MAX	32	/* at a time */
+
+struct device;
+struct watchers;
+struct varlink_server;
+
+struct manager_options {
+	const char *config, *nbdtab, *runtime_dir;
+};
+
+struct manager {
+	struct manager_options options;
+	sd_event *event;
+	struct kworker *worker;
+	struct nbdk_events *links;
+	struct nbdk_net *net;
+	struct sandbox_user user;
+	struct varlink_server *server;
+	struct conf *conf;		/* as last read */
+
+	struct device *devices[MANAGER_DEVICES_MAX];
+	size_t n_devices;
+	unsigned n_connectors;		/* at work */
+	unsigned n_resolvers;		/* processes */
+	sd_event_source *kick;
+	sd_event_source *status_timer;	/* gathers changes for those who watch */
+	struct watchers *watchers;
+};
+
+/* 0 or -errno; what went wrong has been logged. */
+int manager_new(const struct manager_options *options, sd_event *event,
+		struct manager **ret);
+void manager_free(struct manager *m);
+/* Begin with the automatic devices of the files. */
+int manager_load(struct manager *m);
+
+struct device *manager_find(struct manager *m, const char *name_or_device);
+struct device *manager_find_index(struct manager *m, unsigned index);
+int manager_add(struct manager *m, struct device *d);
+void manager_remove(struct manager *m, struct device *d);
+/* Read the files anew, unless a device is out, which might be the one that holds them. */
+void manager_read_conf(struct manager *m);
+/* The lowest index that neither the kernel nor the registry uses, above AFTER (-1). */
+int manager_free_index(struct manager *m, int after);
+
+/* A connector slot is free again: start whoever waits. */
+void manager_kick(struct manager *m);
+/* Devices whose links wait for a retry, for the pace of retries. */
+unsigned manager_waiting(const struct manager *m);
+/* HOST answers again: those that wait for the same need not wait longer. */
+void manager_server_back(struct manager *m, const char *host);
+/* Retry at once every device that is out: its server may be reachable again. */
+void manager_hurry(struct manager *m, const char *why);

@@ -1,0 +1,326 @@
+/* An attached device: links die, new connections take their places. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "daemon/control.h"
+#include "daemon/errand.h"
+#include "daemon/kcall.h"
+#include "daemon/link.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+#include "daemon/outage.h"
+#include "daemon/retry.h"
+#include "daemon/transitions.h"
+#include "lib/util/clock.h"
+#include "lib/util/units.h"
+#include "netlink/nbdk.h"
+
+/* How long the kernel may take to notice what we saw, when its event was lost: it reads
+ * from a socket that is shut down, and that ends at once. */
+#define SETTLE_USEC	(300 * USEC_PER_MSEC)
+
+/* Is the kernel's device still ours?  Another program may have disconnected it. */
+static bool still_attached(const struct device *d)
+{
+	struct nbdk_info info;
+
+	if (nbdk_sysfs_read((unsigned)d->index, &info) < 0)
+		return false;
+	return info.connected && (info.backend[0] == '\0' ||
+				  strcmp(info.backend, d->identifier) == 0);
+}
+
+static enum device_state state_by_links(const struct device *d)
+{
+	size_t alive = device_links_alive(d);
+
+	if (alive == d->n_links)
+		return STATE_CONNECTED;
+	if (alive)
+		return STATE_DEGRADED;
+	return device_is_out(d) ? d->state : STATE_RECONNECTING;
+}
+
+static bool busy_link(const struct device *d)
+{
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state != LINK_IDLE && d->links[i].state != LINK_ALIVE)
+			return true;
+	return false;
+}
+
+/* While no link lives one connector asks for all; then the rest follow together. */
+enum device_state link_start(struct device *d, const struct event_detail *e)
+{
+	bool out = device_links_alive(d) == 0;
+	int r = 0;
+
+	if (!still_attached(d))
+		return device_lost(d, &(struct event_detail){
+			.text = "another program has disconnected it" });
+	if (d->resolve_again)
+		(void)retry_resolve(d);		/* known addresses go on being tried */
+	for (size_t i = 0; i < d->n_links && r >= 0; i++) {
+		if (out && busy_link(d))
+			break;
+		if (d->links[i].state == LINK_IDLE)
+			r = link_connect(&d->links[i]);
+	}
+	if (r < 0 && r != -EAGAIN) {
+		device_set_error(d, "cannot start a connector: %s", strerror(-r));
+		retry_after_failure(d, FAILURE_BACKOFF);
+	}
+	return state_by_links(d);
+}
+
+/* Why the export must not be resumed on, or false.  The kernel was told size and flags at
+ * attach and cannot be told otherwise under a live filesystem. */
+static bool refusal(const struct device *d, const struct export_info *new,
+		    char reason[static DEVICE_REASON_MAX])
+{
+	static const struct {
+		uint16_t flag;
+		const char *name;
+	} needed[] = {
+		{ 1 << 2, "flush" }, { 1 << 3, "FUA" }, { 1 << 5, "trim" },
+		{ 1 << 6, "write zeroes" }, { 1 << 8, "several connections" },
+	};
+	const struct export_info *old = &d->info;
+	uint64_t size = new->size - new->size % d->block_size;
+	char has[FORMAT_MAX], want[FORMAT_MAX];
+	bool grows = size > d->size && d->keys.size_change == CONF_SIZE_GROW;
+
+	if (size != d->size && !grows) {
+		snprintf(reason, DEVICE_REASON_MAX,
+			 "server offers %s (%llu bytes), expected %s (%llu bytes)%s",
+			 format_size(has, new->size), (unsigned long long)new->size,
+			 format_size(want, d->size), (unsigned long long)d->size,
+			 size > d->size ? " (size-change=grow would take it)" : "");
+		return true;
+	}
+	if (new->flags & ~old->flags & (1 << 1)) {
+		snprintf(reason, DEVICE_REASON_MAX,
+			 "server offers the export read-only, expected it writable");
+		return true;
+	}
+	if (new->block_minimum > d->block_size) {
+		snprintf(reason, DEVICE_REASON_MAX,
+			 "server asks for blocks of %u bytes, the device has %u",
+			 new->block_minimum, d->block_size);
+		return true;
+	}
+	if (new->payload_maximum &&
+	    (!old->payload_maximum || new->payload_maximum < old->payload_maximum) &&
+	    new->payload_maximum < (32u << 20)) {
+		snprintf(reason, DEVICE_REASON_MAX,
+			 "server takes requests of at most %u bytes, expected %u",
+			 new->payload_maximum, old->payload_maximum);
+		return true;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(needed); i++) {
+		if (!(old->flags & ~new->flags & needed[i].flag) ||
+		    (needed[i].flag == 1 << 8 && d->n_links == 1))
+			continue;
+		snprintf(reason, DEVICE_REASON_MAX,
+			 "server no longer offers %s, which the device was attached with",
+			 needed[i].name);
+		return true;
+	}
+	return false;
+}
+
+static int on_settled(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct device *d = userdata;
+
+	d->settle_timer = sd_event_source_disable_unref(d->settle_timer);
+	d->kernel_dead = d->dead_links - (d->dead_links > 0);
+	device_event(d, EV_LINK_DEAD, NULL);
+	return 0;
+}
+
+/* RECONFIGURE gives a socket only to a link that the kernel has marked dead, and silently
+ * drops it otherwise: wait for as many LINK_DEAD events as links that hung up. */
+static enum device_state hand_over(struct device *d)
+{
+	int r;
+
+	if (d->call || !device_link_in(d, LINK_READY))
+		return state_by_links(d);
+	if (d->kernel_dead < d->dead_links) {
+		if (!d->settle_timer)
+			sd_event_add_time_relative(d->manager->event, &d->settle_timer,
+						   CLOCK_MONOTONIC, SETTLE_USEC,
+						   USEC_PER_MSEC, on_settled, d);
+		return state_by_links(d);
+	}
+	d->settle_timer = sd_event_source_disable_unref(d->settle_timer);
+	r = kernel_reconnect(d);
+	if (r < 0)
+		return link_kernel_failed(d, &(struct event_detail){
+			.call = CALL_RECONNECT, .error = r });
+	return state_by_links(d);
+}
+
+static enum device_state refuse(struct device *d, struct link *l, const char *reason)
+{
+	if (strcmp(reason, d->refusal) != 0)
+		device_log(d, LOG_ERR, "%s; refusing to resume (make the server right again, "
+			   "or detach the device)", reason);
+	snprintf(d->refusal, sizeof(d->refusal), "%s", reason);
+	device_set_error(d, "%s; refusing to resume", reason);
+	link_reset(l);
+	retry_after_failure(d, FAILURE_PERMANENT);
+	if (device_links_alive(d))
+		return STATE_DEGRADED;
+	return d->state == STATE_FAILING ? STATE_FAILING : STATE_REFUSED;
+}
+
+enum device_state link_socket(struct device *d, const struct event_detail *e)
+{
+	char reason[DEVICE_REASON_MAX];
+
+	if (refusal(d, &e->link->info, reason))
+		return refuse(d, e->link, reason);
+	d->grow_to = e->link->info.size - e->link->info.size % d->block_size;
+	if (d->grow_to <= d->size)
+		d->grow_to = 0;
+	return hand_over(d);
+}
+
+enum device_state link_failed(struct device *d, const struct event_detail *e)
+{
+	if (strcmp(d->last_error, e->text) != 0)
+		device_log(d, LOG_INFO, "%s", e->text);
+	device_set_error(d, "%s", e->text);
+	retry_after_failure(d, e->failure);
+	if (d->state == STATE_REFUSED)
+		return STATE_RECONNECTING;
+	return state_by_links(d);
+}
+
+/* A LINK_DEAD event may come before or after the hang-up of our duplicate; either way the
+ * link is dead for both once we have shut it down. */
+enum device_state link_dead(struct device *d, const struct event_detail *e)
+{
+	char reason[DEVICE_REASON_MAX];
+
+	if (e->link) {
+		snprintf(reason, sizeof(reason), "connection to %s lost: %s", e->link->peer,
+			 e->text);
+		device_log(d, LOG_WARNING, "%s", reason);
+		link_cut(e->link);
+		link_reset(e->link);
+		d->dead_links++;
+		if (device_links_alive(d) == 0 && !device_is_out(d))
+			outage_begin(d, reason);
+		if (!d->retry_timer)
+			retry_now(d);
+		return state_by_links(d);
+	}
+	d->kernel_dead++;
+	return hand_over(d);
+}
+
+static void on_grown_read(struct device *d, const struct errand_result *result)
+{
+	if (result->error < 0 || d->call || !d->grow_to || device_links_alive(d) == 0)
+		return;		/* the next connection begins anew */
+	if (kernel_resize(d, d->grow_to) < 0)
+		device_log(d, LOG_WARNING, "no memory to grow the device now");
+}
+
+/* Resizing freezes the queue: only once a read has come through the new connection. */
+static void grow(struct device *d)
+{
+	if (!d->grow_to || d->errand)
+		return;
+	if (errand_first_read(d, on_grown_read) < 0)
+		device_log(d, LOG_WARNING, "cannot start the read that precedes growing");
+}
+
+static void resized(struct device *d)
+{
+	char old[FORMAT_MAX], new[FORMAT_MAX];
+
+	device_log(d, LOG_NOTICE, "grown from %s to %s", format_size(old, d->size),
+		   format_size(new, d->grow_to));
+	d->size = d->grow_to;
+	d->info.size = d->grow_to;
+	d->grow_to = 0;
+}
+
+enum device_state link_kernel_done(struct device *d, const struct event_detail *e)
+{
+	enum device_state state;
+	bool was_out = device_is_out(d);
+
+	if (e->call == CALL_RESIZE)
+		resized(d);
+	for (size_t i = 0; i < d->n_links && e->call == CALL_RECONNECT; i++) {
+		if (d->links[i].state != LINK_HANDED)
+			continue;
+		link_alive(&d->links[i]);
+		d->dead_links -= d->dead_links > 0;
+		d->kernel_dead -= d->kernel_dead > 0;
+	}
+	if (d->detach_wanted)
+		return detach_begin(d, NULL);
+	if (was_out && device_links_alive(d)) {
+		outage_end(d);
+		manager_server_back(d->manager, d->target.servers[d->target.current].host);
+	}
+	state = state_by_links(d);
+	if (state == STATE_CONNECTED) {
+		retry_reset(d);
+		d->dead_links = d->kernel_dead = 0;
+		grow(d);
+	} else if (state == STATE_DEGRADED) {
+		retry_now(d);
+	}
+	hand_over(d);
+	return state;
+}
+
+enum device_state link_kernel_failed(struct device *d, const struct event_detail *e)
+{
+	struct link *l;
+
+	if (d->detach_wanted)
+		return detach_begin(d, NULL);
+	if (e->call == CALL_RESIZE) {
+		device_log(d, LOG_ERR, "cannot grow the device: %s", strerror(-e->error));
+		d->grow_to = 0;
+		return hand_over(d);
+	}
+	if (!still_attached(d))
+		return device_lost(d, &(struct event_detail){
+			.text = "another program has disconnected it" });
+	while ((l = device_link_in(d, LINK_HANDED)) || (l = device_link_in(d, LINK_READY)))
+		link_reset(l);
+	device_set_error(d, "kernel did not take the new connection: %s",
+			 strerror(-e->error));
+	device_log(d, LOG_ERR, "%s", d->last_error);
+	retry_after_failure(d, FAILURE_BACKOFF);
+	return state_by_links(d);
+}
+
+enum device_state link_dead_timeout(struct device *d, const struct event_detail *e)
+{
+	char timeout[FORMAT_MAX];
+
+	device_log(d, LOG_ERR, "no server for %s (dead-timeout): I/O fails until one is back",
+		   format_usec(timeout, d->keys.dead_timeout_usec));
+	return STATE_FAILING;
+}
+
+enum device_state device_lost(struct device *d, const struct event_detail *e)
+{
+	device_log(d, LOG_WARNING, "/dev/nbd%d: %s; no longer supervised", d->index, e->text);
+	device_set_error(d, "%s", e->text);
+	control_attach_failed(d, CONTROL_ERROR_FAILED);
+	control_detach_done(d, 0);
+	return STATE_GONE;
+}

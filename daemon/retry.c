@@ -1,0 +1,143 @@
+#include "daemon/retry.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "daemon/event.h"
+#include "daemon/link.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+#include "lib/util/clock.h"
+
+/* A server that refuses is asked twice a second, so that I/O goes on soon after its
+ * restart; the more devices wait, the less often each asks, for one that gets through
+ * wakes the others. */
+#define SOON_USEC		(500 * USEC_PER_MSEC)
+#define SOON_DEVICES		8
+#define HURRY_PAUSE_USEC	(200 * USEC_PER_MSEC)
+#define RESOLVE_PAUSE_USEC	(10 * USEC_PER_SEC)
+#define RETRY_ACCURACY_USEC	(5 * USEC_PER_MSEC)
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct device *d = userdata;
+
+	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
+	d->retry_at_usec = 0;
+	device_event(d, EV_START, NULL);
+	return 0;
+}
+
+static void schedule(struct device *d, uint64_t pause_usec)
+{
+	int r;
+
+	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
+	d->retry_at_usec = usec_add(now_usec(), pause_usec);
+	r = sd_event_add_time(d->manager->event, &d->retry_timer, CLOCK_MONOTONIC,
+			      d->retry_at_usec, RETRY_ACCURACY_USEC, on_retry, d);
+	if (r < 0)
+		device_log(d, LOG_ERR, "cannot plan a retry: %s", strerror(-r));
+}
+
+static uint64_t ceiling(const struct device *d, enum connect_failure failure)
+{
+	if (failure != FAILURE_SOON)
+		return d->backoff.max_usec;
+	return SOON_USEC * (1 + manager_waiting(d->manager) / SOON_DEVICES);
+}
+
+void retry_after_failure(struct device *d, enum connect_failure failure)
+{
+	uint32_t random = 0;
+
+	d->attempts++;
+	if (d->target.n_servers) {
+		d->target.current = (d->target.current + 1) % d->target.n_servers;
+		if (++d->round < d->target.n_servers) {
+			retry_now(d);
+			return;
+		}
+		d->round = 0;
+		d->resolve_again = true;
+	}
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = (uint32_t)now_usec() << 12;
+	if (failure == FAILURE_PERMANENT) {
+		d->backoff.failures++;
+		schedule(d, d->backoff.max_usec);
+	} else {
+		schedule(d, backoff_next(&d->backoff, ceiling(d, failure), random));
+	}
+}
+
+void retry_now(struct device *d)
+{
+	schedule(d, 0);
+}
+
+void retry_hurry(struct device *d)
+{
+	uint64_t now = now_usec();
+
+	if (now - d->hurried_usec < HURRY_PAUSE_USEC)
+		return;
+	d->hurried_usec = now;
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == LINK_CONNECTING)
+			link_reset(&d->links[i]);
+	backoff_reset(&d->backoff);
+	retry_now(d);
+}
+
+void retry_reset(struct device *d)
+{
+	backoff_reset(&d->backoff);
+	d->round = 0;
+	d->attempts = 0;
+	d->last_error[0] = '\0';
+	d->refusal[0] = '\0';
+}
+
+static void on_resolved(int error, const char *message, struct target *target,
+			void *userdata)
+{
+	struct device *d = userdata;
+	bool first = d->target.n_servers == 0;
+
+	d->resolver = NULL;
+	manager_kick(d->manager);
+	if (error < 0) {
+		if (first)
+			device_event(d, EV_FAILED, &(struct event_detail){
+				.failure = error == -EHOSTUNREACH ? FAILURE_BACKOFF
+								  : FAILURE_PERMANENT,
+				.text = message });
+		else
+			device_log(d, LOG_DEBUG, "%s", message);
+		return;
+	}
+	target_deinit(&d->target);
+	d->target = *target;
+	if (first)
+		device_event(d, EV_START, NULL);
+}
+
+int retry_resolve(struct device *d)
+{
+	int r;
+
+	if (d->resolver)
+		return 0;
+	d->resolve_again = false;
+	if (d->target.n_servers && (!target_has_names(&d->target) ||
+				    now_usec() - d->resolved_usec < RESOLVE_PAUSE_USEC))
+		return 0;
+	d->resolved_usec = now_usec();
+	r = resolver_start(d->manager->event, d->name, &d->keys, d->manager->user,
+			   &d->manager->n_resolvers, on_resolved, d, &d->resolver);
+	if (r == -EAGAIN)
+		d->queued = d->target.n_servers == 0;
+	return r;
+}

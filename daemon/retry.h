@@ -1,0 +1,18 @@
+/* When a device tries its servers again. */
+#pragma once
+
+#include "daemon/device.h"
+
+/* An attempt at a link has failed: the next server at once, or a pause, whose end is an
+ * EV_START.  A permanent failure is asked again slowly. */
+void retry_after_failure(struct device *d, enum connect_failure failure);
+/* EV_START from the event loop, at once. */
+void retry_now(struct device *d);
+/* The network has changed: an attempt that began before it is given up, and a pause
+ * ended, but not more than a few times a second. */
+void retry_hurry(struct device *d);
+/* All is well: the next failure begins a new series. */
+void retry_reset(struct device *d);
+/* Learn the addresses of the servers; ends in EV_START or EV_FAILED.  In the background
+ * when the device has addresses already. */
+int retry_resolve(struct device *d);

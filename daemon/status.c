@@ -1,0 +1,294 @@
+#include "daemon/status.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+
+#include "daemon/log.h"
+#include "daemon/outage.h"
+#include "daemon/proto/varlink.h"
+#include "lib/util/clock.h"
+#include "netlink/nbdk.h"
+
+#define CHANGE_PAUSE_USEC (100 * USEC_PER_MSEC)
+
+static void add(struct json_object *o, const char *name, struct json_object *value)
+{
+	json_object_object_add(o, name, value);
+}
+
+static void add_int(struct json_object *o, const char *name, uint64_t value)
+{
+	add(o, name, json_object_new_int64((int64_t)MIN(value, (uint64_t)INT64_MAX)));
+}
+
+static void add_string(struct json_object *o, const char *name, const char *value)
+{
+	add(o, name, json_object_new_string(value ? value : ""));
+}
+
+/* Names of the transmission flags (NBD protocol, transmission flags). */
+static struct json_object *flag_names(uint16_t flags)
+{
+	static const char *const names[16] = {
+		[1] = "read-only", [2] = "flush", [3] = "fua", [4] = "rotational",
+		[5] = "trim", [6] = "write-zeroes", [7] = "df", [8] = "multi-conn",
+		[9] = "resize", [10] = "cache", [11] = "fast-zero",
+		[12] = "block-status-payload",
+	};
+	struct json_object *list = json_object_new_array();
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (names[i] && flags & (1u << i))
+			json_object_array_add(list, json_object_new_string(names[i]));
+	return list;
+}
+
+static const char *link_state_name(const struct link *l)
+{
+	static const char *const names[] = {
+		[LINK_IDLE] = "dead", [LINK_CONNECTING] = "connecting",
+		[LINK_READY] = "negotiated", [LINK_HANDED] = "negotiated",
+		[LINK_ALIVE] = "connected",
+	};
+
+	return names[l->state];
+}
+
+static struct json_object *link_status(const struct link *l)
+{
+	struct json_object *o = json_object_new_object();
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+
+	if (l->fd < 0 || getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+		info = (struct tcp_info){};
+	add_string(o, "state", link_state_name(l));
+	add_string(o, "peer", l->peer);
+	add_int(o, "rtt_usec", info.tcpi_rtt);
+	add_int(o, "retransmits", info.tcpi_total_retrans);
+	add_int(o, "since", l->since_real_usec);
+	return o;
+}
+
+static struct json_object *outage_status(const struct device *d)
+{
+	const struct outages *o = &d->outages;
+	struct json_object *all = json_object_new_object(), *last = NULL;
+
+	if (o->count) {
+		last = json_object_new_object();
+		add_int(last, "start", o->last_start_real_usec);
+		add_int(last, "duration_usec",
+			o->began_usec ? now_usec() - o->began_usec : o->last_usec);
+		add_string(last, "reason", o->reason);
+	}
+	add_int(all, "count", o->count);
+	add_int(all, "total_usec", outage_total(d));
+	add(all, "last", last);
+	return all;
+}
+
+static struct json_object *retry_status(const struct device *d)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_int(o, "attempts", d->attempts);
+	add_int(o, "next_usec", d->retry_at_usec ? usec_sub(d->retry_at_usec, now_usec()) : 0);
+	add_string(o, "last_error", d->last_error);
+	return o;
+}
+
+static struct json_object *io_status(const struct device *d)
+{
+	struct json_object *o = json_object_new_object();
+	struct nbdk_info info = {};
+
+	if (d->index < 0 || nbdk_sysfs_read((unsigned)d->index, &info) < 0)
+		info = (struct nbdk_info){};
+	add_int(o, "reads", info.reads);
+	add_int(o, "writes", info.writes);
+	add_int(o, "bytes", info.read_bytes + info.write_bytes);
+	add_int(o, "in_flight", info.in_flight);
+	return o;
+}
+
+static struct json_object *warnings(const struct device *d)
+{
+	struct json_object *list = json_object_new_array();
+	uint64_t busy = kworker_busy_since(d->manager->worker);
+	char text[128];
+
+	if (d->warning[0])
+		json_object_array_add(list, json_object_new_string(d->warning));
+	if (d->call && busy && now_usec() - busy > USEC_PER_SEC) {
+		snprintf(text, sizeof(text), "a call into the kernel has not come back for "
+			 "%llu s", (unsigned long long)((now_usec() - busy) / USEC_PER_SEC));
+		json_object_array_add(list, json_object_new_string(text));
+	}
+	return list;
+}
+
+/* What the person wrote: the URI, or the first address and export in that form. */
+static void add_uri(struct json_object *o, const struct device *d)
+{
+	const struct device_keys *k = &d->keys;
+	char text[CONF_VALUE_MAX + TARGET_HOST_MAX + 64];
+
+	if (k->uri) {
+		add_string(o, "uri", k->uri);
+		return;
+	}
+	snprintf(text, sizeof(text), k->n_addresses && k->addresses[0][0] == '/'
+		 ? "nbd+unix:///%2$s?socket=%1$s" : "nbd://%1$s/%2$s",
+		 k->n_addresses ? k->addresses[0] : "", k->export_name ? k->export_name : "");
+	add_string(o, "uri", text);
+}
+
+static const char *current_peer(const struct device *d)
+{
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == LINK_ALIVE)
+			return d->links[i].peer;
+	return "";
+}
+
+struct json_object *status_device(const struct device *d)
+{
+	struct json_object *o = json_object_new_object(), *links = json_object_new_array();
+	bool attached = d->state != STATE_CONNECTING && d->state != STATE_ATTACHING;
+	char path[32] = "";
+
+	if (attached)
+		snprintf(path, sizeof(path), "/dev/nbd%d", d->index);
+	for (size_t i = 0; i < d->n_links; i++)
+		json_object_array_add(links, link_status(&d->links[i]));
+	add_string(o, "name", d->name);
+	add_string(o, "device", path);
+	add(o, "index", json_object_new_int(attached ? d->index : -1));
+	add_string(o, "state", device_state_name(d->state));
+	add_uri(o, d);
+	add_string(o, "peer", current_peer(d));
+	add_int(o, "size", d->size);
+	add_int(o, "block_size", d->block_size);
+	add(o, "read_only", json_object_new_boolean(d->info.flags & (1 << 1)));
+	add(o, "flags", flag_names(d->info.flags));
+	add(o, "tls", NULL);
+	add(o, "connections", links);
+	add(o, "outages", outage_status(d));
+	add(o, "retry", retry_status(d));
+	add(o, "io", io_status(d));
+	add(o, "warnings", warnings(d));
+	return o;
+}
+
+struct json_object *status_reply(const struct manager *m, const struct device *d)
+{
+	struct json_object *reply = json_object_new_object();
+	struct json_object *list = json_object_new_array();
+
+	if (d)
+		json_object_array_add(list, status_device(d));
+	for (size_t i = 0; i < m->n_devices && !d; i++)
+		json_object_array_add(list, status_device(m->devices[i]));
+	add(reply, "devices", list);
+	return reply;
+}
+
+/* ---- those who watch --------------------------------------------------------------- */
+
+struct watcher {
+	struct varlink_call *call;
+	char name[CONF_NAME_MAX + 1];	/* of the one device; empty: all */
+};
+
+struct watchers {
+	struct watcher list[WATCHERS_MAX];
+	size_t n;
+};
+
+/* A device that has gone is told of by an empty list. */
+static void tell_watcher(struct manager *m, const struct watcher *w)
+{
+	const struct device *d = w->name[0] ? manager_find(m, w->name) : NULL;
+	struct json_object *reply;
+
+	if (w->name[0] && !d) {
+		reply = json_object_new_object();
+		json_object_object_add(reply, "devices", json_object_new_array());
+	} else {
+		reply = status_reply(m, d);
+	}
+	varlink_call_notify(w->call, reply);
+}
+
+static void watcher_gone(struct varlink_call *call, void *userdata)
+{
+	struct watchers *w = userdata;
+
+	for (size_t i = 0; i < w->n; i++)
+		if (w->list[i].call == call) {
+			w->list[i] = w->list[--w->n];
+			break;
+		}
+	varlink_call_drop(call);
+}
+
+int status_watch(struct manager *m, struct varlink_call *call, const char *name)
+{
+	struct watcher *w;
+
+	if (!m->watchers)
+		m->watchers = calloc(1, sizeof(*m->watchers));
+	if (!m->watchers)
+		return -ENOMEM;
+	if (m->watchers->n == WATCHERS_MAX)
+		return -EBUSY;
+	w = &m->watchers->list[m->watchers->n++];
+	w->call = call;
+	snprintf(w->name, sizeof(w->name), "%s", name ? name : "");
+	varlink_call_set_gone(call, watcher_gone, m->watchers);
+	tell_watcher(m, w);
+	return 0;
+}
+
+static void tell_systemd(const struct manager *m)
+{
+	size_t out = 0, pending = 0;
+
+	for (size_t i = 0; i < m->n_devices; i++) {
+		out += device_is_out(m->devices[i]);
+		pending += m->devices[i]->state == STATE_CONNECTING ||
+			   m->devices[i]->state == STATE_ATTACHING;
+	}
+	sd_notifyf(0, "STATUS=%zu attached, %zu of them without a server, %zu connecting",
+		   m->n_devices - pending, out, pending);
+}
+
+static int on_change(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct manager *m = userdata;
+
+	m->status_timer = sd_event_source_disable_unref(m->status_timer);
+	tell_systemd(m);
+	for (size_t i = 0; m->watchers && i < m->watchers->n; i++)
+		tell_watcher(m, &m->watchers->list[i]);
+	return 0;
+}
+
+void status_changed(struct manager *m)
+{
+	int r;
+
+	if (m->status_timer)
+		return;
+	r = sd_event_add_time_relative(m->event, &m->status_timer, CLOCK_MONOTONIC,
+				       CHANGE_PAUSE_USEC, USEC_PER_MSEC, on_change, m);
+	if (r < 0)
+		log_error("cannot plan a status change: %s", strerror(-r));
+}

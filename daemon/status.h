@@ -1,0 +1,20 @@
+/* What there is to say of a device, as the interface's type Device. */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "daemon/device.h"
+#include "daemon/manager.h"
+
+#define WATCHERS_MAX 64
+
+struct json_object *status_device(const struct device *d);
+/* `devices` of a Status reply: one device, or all if NULL. */
+struct json_object *status_reply(const struct manager *m, const struct device *d);
+
+/* A call of Status that wants more: told of every change, at most ten times a second.
+ * NAME: of one device, or NULL.  0, -EBUSY (WATCHERS_MAX), -ENOMEM. */
+struct varlink_call;
+int status_watch(struct manager *m, struct varlink_call *call, const char *name);
+/* A change: tell the watchers and systemd, soon. */
+void status_changed(struct manager *m);

@@ -1,0 +1,28 @@
+#include "daemon/target.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+
+static bool is_name(const char *host)
+{
+	struct in6_addr any;
+
+	return host[0] != '/' && inet_pton(AF_INET, host, &any) != 1 &&
+	       inet_pton(AF_INET6, host, &any) != 1;
+}
+
+bool target_has_names(const struct target *t)
+{
+	for (size_t i = 0; i < t->n_servers; i++)
+		if (is_name(t->servers[i].host))
+			return true;
+	return false;
+}
+
+void target_deinit(struct target *t)
+{
+	for (size_t i = 0; i < t->n_servers; i++)
+		free(t->servers[i].addresses);
+	free(t->export_name);
+	*t = (struct target){};
+}

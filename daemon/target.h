@@ -1,0 +1,33 @@
+/* Where a device's data is: its servers, their addresses, the export. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "conf/conf.h"
+#include <nbdd.h>
+
+#define TARGET_ADDRESSES_MAX	16	/* of one server's name */
+#define TARGET_HOST_MAX		255	/* bytes of a host name (RFC 1035) */
+#define TARGET_EXPORT_MAX	4096	/* bytes; NBD protocol, strings */
+
+/* One server, resolved. */
+struct server {
+	char host[TARGET_HOST_MAX + 1];		/* or socket path; for messages and TLS */
+	size_t n_addresses;
+	struct nbdd_address *addresses;
+};
+
+struct target {
+	struct server servers[CONF_ADDRESSES_MAX + 1];
+	size_t n_servers;
+	size_t current;				/* the server that is tried next or used */
+	char *export_name;			/* NULL until resolved */
+	bool tls;
+};
+
+/* Is there a name among the hosts, whose addresses may change? */
+bool target_has_names(const struct target *t);
+void target_deinit(struct target *t);

@@ -1,0 +1,105 @@
+/* The life of a device, as one table. */
+#include "daemon/transitions.h"
+
+#include "daemon/kcall.h"
+#include "daemon/link.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+#include "daemon/status.h"
+
+/* NULL: the event says nothing in that state; a socket that comes then is closed. */
+static const device_action actions[N_STATES][N_EVENTS] = {
+	[STATE_CONNECTING] = {
+		[EV_START] = attach_start,
+		[EV_SOCKET] = attach_socket,
+		[EV_FAILED] = attach_failed,
+		[EV_DETACH] = attach_abandon,
+	},
+	[STATE_ATTACHING] = {
+		[EV_START] = attach_start,
+		[EV_KERNEL_DONE] = attach_kernel_done,
+		[EV_KERNEL_FAILED] = attach_kernel_failed,
+		[EV_DETACH] = detach_later,
+	},
+	[STATE_CONNECTED] = {
+		[EV_LINK_DEAD] = link_dead,
+		[EV_KERNEL_DONE] = link_kernel_done,
+		[EV_KERNEL_FAILED] = link_kernel_failed,
+		[EV_DETACH] = detach_begin,
+		[EV_LOST] = device_lost,
+	},
+	[STATE_DEGRADED] = {
+		[EV_START] = link_start,
+		[EV_SOCKET] = link_socket,
+		[EV_FAILED] = link_failed,
+		[EV_LINK_DEAD] = link_dead,
+		[EV_KERNEL_DONE] = link_kernel_done,
+		[EV_KERNEL_FAILED] = link_kernel_failed,
+		[EV_DETACH] = detach_begin,
+		[EV_LOST] = device_lost,
+	},
+	[STATE_RECONNECTING] = {
+		[EV_START] = link_start,
+		[EV_SOCKET] = link_socket,
+		[EV_FAILED] = link_failed,
+		[EV_LINK_DEAD] = link_dead,
+		[EV_KERNEL_DONE] = link_kernel_done,
+		[EV_KERNEL_FAILED] = link_kernel_failed,
+		[EV_DEAD_TIMEOUT] = link_dead_timeout,
+		[EV_DETACH] = detach_begin,
+		[EV_LOST] = device_lost,
+	},
+	[STATE_REFUSED] = {
+		[EV_START] = link_start,
+		[EV_SOCKET] = link_socket,
+		[EV_FAILED] = link_failed,
+		[EV_LINK_DEAD] = link_dead,
+		[EV_KERNEL_DONE] = link_kernel_done,
+		[EV_KERNEL_FAILED] = link_kernel_failed,
+		[EV_DEAD_TIMEOUT] = link_dead_timeout,
+		[EV_DETACH] = detach_begin,
+		[EV_LOST] = device_lost,
+	},
+	[STATE_FAILING] = {
+		[EV_START] = link_start,
+		[EV_SOCKET] = link_socket,
+		[EV_FAILED] = link_failed,
+		[EV_LINK_DEAD] = link_dead,
+		[EV_KERNEL_DONE] = link_kernel_done,
+		[EV_KERNEL_FAILED] = link_kernel_failed,
+		[EV_DETACH] = detach_begin,
+		[EV_LOST] = device_lost,
+	},
+	[STATE_DETACHING] = {
+		[EV_START] = detach_flushed,
+		[EV_LINK_DEAD] = detach_link_dead,
+		[EV_KERNEL_DONE] = detach_kernel_done,
+		[EV_KERNEL_FAILED] = detach_kernel_failed,
+	},
+};
+
+void device_event(struct device *d, enum device_event event,
+		  const struct event_detail *detail)
+{
+	static const struct event_detail none;
+	const struct event_detail *e = detail ? detail : &none;
+	device_action action = actions[d->state][event];
+	struct manager *m = d->manager;
+	enum device_state old = d->state, new;
+
+	if (!action) {
+		if (event == EV_SOCKET)
+			link_reset(e->link);
+		return;
+	}
+	new = action(d, e);
+	if (new != old)
+		device_log(d, LOG_DEBUG, "%s -> %s", device_state_name(old),
+			   device_state_name(new));
+	d->state = new;
+	status_changed(m);
+	if (new == STATE_GONE) {
+		manager_remove(m, d);
+		device_free(d);
+	}
+}

@@ -1,0 +1,67 @@
+/* The parts of the daemon that need no kernel. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+
+#include "daemon/backoff.h"
+#include "daemon/target.h"
+#include "lib/util/clock.h"
+#include "tests/unit/unit.h"
+
+#define MSEC USEC_PER_MSEC
+
+TEST(backoff_doubles_up_to_its_maximum)
+{
+	struct backoff b = { .first_usec = 100 * MSEC, .max_usec = 1000 * MSEC };
+	static const unsigned expected[] = { 100, 200, 400, 800, 1000, 1000 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
+		CHECK_INT(backoff_next(&b, USEC_INFINITY, 0), expected[i] * MSEC);
+	backoff_reset(&b);
+	CHECK_INT(backoff_next(&b, USEC_INFINITY, 0), 100 * MSEC);
+}
+
+TEST(backoff_jitter_takes_off_at_most_a_quarter)
+{
+	struct backoff b = { .first_usec = 4000, .max_usec = 4000 };
+
+	CHECK_INT(backoff_next(&b, USEC_INFINITY, 0), 4000);
+	CHECK(backoff_next(&b, USEC_INFINITY, UINT32_MAX) >= 3000);
+	CHECK(backoff_next(&b, USEC_INFINITY, UINT32_MAX) <= 3001);
+}
+
+TEST(backoff_heeds_the_ceiling_of_one_pause)
+{
+	struct backoff b = { .first_usec = 100, .max_usec = 10000 };
+
+	for (unsigned i = 0; i < 10; i++)
+		CHECK(backoff_next(&b, 500, 0) <= 500);
+	CHECK_INT(backoff_next(&b, USEC_INFINITY, 0), 10000);
+}
+
+TEST(backoff_does_not_overflow_after_years)
+{
+	struct backoff b = { .first_usec = USEC_PER_SEC, .max_usec = USEC_INFINITY - 1,
+			     .failures = UINT32_MAX - 1 };
+
+	CHECK(backoff_next(&b, USEC_INFINITY - 1, 7) > USEC_PER_SEC);
+}
+
+TEST(only_names_are_worth_resolving_again)
+{
+	static const struct {
+		const char *host;
+		bool name;
+	} hosts[] = {
+		{ "server.example", true }, { "10", true }, { "192.0.2.1", false },
+		{ "2001:db8::1", false }, { "/run/nbd.sock", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
+		struct target t = { .n_servers = 1 };
+
+		snprintf(t.servers[0].host, sizeof(t.servers[0].host), "%s",
+			 hosts[i].host);
+		CHECK_INT(target_has_names(&t), hosts[i].name);
+	}
+}
