@@ -23,7 +23,7 @@ static const struct {
 	{ "tls-hostname", { "server.example.com" } },
 	{ "tls-priority", { "NORMAL:-VERS-ALL:+VERS-TLS1.3" } },
 	{ "kernel-tls", { "require", "off" } },
-	{ "connections", { "1", "16" } },
+	{ "connections", { "auto", "16" } },
 	{ "block-size", { "512", "4096" } },
 	{ "read-only", { "yes" } },
 	{ "timeout", { "1s", "90s", "30d" } },
@@ -92,7 +92,7 @@ TEST(defaults_are_those_of_the_table_and_count_as_not_given)
 			CHECK(!text);
 	}
 	CHECK_INT(k.port, 10809);
-	CHECK_INT(k.connections, 0);
+	CHECK_INT(k.connections, 1);
 	CHECK(k.dead_timeout_usec == USEC_INFINITY);
 	CHECK_INT(k.timeout_usec, 0);
 	CHECK_INT(k.requeue_interval_usec, USEC_PER_SEC);
