@@ -51,9 +51,11 @@ class Memory:
             at += count
 
     def zero(self, offset, length):
-        for number, start, count in self._spans(offset, length):
-            if number in self.pages:
-                self.pages[number][start:start + count] = bytes(count)
+        for number, page in self.pages.items():
+            start = max(offset - number * self.PAGE, 0)
+            end = min(offset + length - number * self.PAGE, self.PAGE)
+            if start < end:
+                page[start:end] = bytes(end - start)
 
 
 def one_extent(offset, length):

