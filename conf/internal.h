@@ -68,14 +68,13 @@ int conf_load(struct conf_reader *r, struct buffer *text);
 /* The next line, NUL-terminated, without its end of line; LEN tells of NUL bytes inside. */
 bool conf_next_line(struct conf_reader *r, char **ret, size_t *ret_len);
 
-/* Record a problem; DEVICE (or NULL) is left out for it when FATAL.  0, -ENOMEM, or -E2BIG:
- * enough of this file. */
+/* Record a problem, in the order of lines: what a section lacks as a whole is told only of
+ * one without other problems.  DEVICE (or NULL) is left out for it when FATAL.  0, -ENOMEM,
+ * or -E2BIG: enough of this file. */
 _printf_(5, 6) _must_check_
 int conf_problem(struct conf_reader *r, unsigned line, bool fatal, const char *device,
 		 const char *format, ...);
 void conf_free_problem(struct conf_problem *p);
-/* By line, those of the file being read; equal lines stay in their order. */
-void conf_sort_problems(struct conf_reader *r);
 /* Has a fatal problem been recorded for the device of this name? */
 bool conf_left_out(const struct conf *c, const char *name);
 /* The device of that name or, when >= 0, index, among all that were read so far. */

@@ -1,4 +1,4 @@
-/* What is wrong in the files: recorded, sorted and printed. */
+/* What is wrong in the files: recorded and printed. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -83,18 +83,4 @@ size_t conf_print_problems(const struct conf *c, FILE *out)
 		fatal += p->fatal;
 	}
 	return fatal;
-}
-
-void conf_sort_problems(struct conf_reader *r)
-{
-	struct conf_problem *p = r->conf->problems;
-
-	for (size_t i = r->first_problem + 1; i < r->conf->n_problems; i++) {
-		struct conf_problem moved = p[i];
-		size_t j = i;
-
-		for (; j > r->first_problem && p[j - 1].line > moved.line; j--)
-			p[j] = p[j - 1];
-		p[j] = moved;
-	}
 }

@@ -104,7 +104,6 @@ static int read_file(struct conf *c, const char *file, conf_parser *parse)
 	if (e > 0)
 		e = parse(&r);
 	buffer_clear(&text);
-	conf_sort_problems(&r);
 	return e == -ENOMEM ? e : 0;
 }
 

@@ -41,7 +41,8 @@ int buffer_append(struct buffer *b, const void *data, size_t len)
 void buffer_consume(struct buffer *b, size_t len)
 {
 	b->len -= len;
-	memmove(b->data, b->data + len, b->len);
+	if (b->len)
+		memmove(b->data, b->data + len, b->len);
 }
 
 void buffer_clear(struct buffer *b)

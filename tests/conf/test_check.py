@@ -461,6 +461,13 @@ def test_reading_stops_after_255_problems(tmp_path):
     assert list(r.devices) == ['c']
 
 
+@pytest.mark.parametrize('line', ['[c] x\n', '[x]\nport = 0\n', 'x\n', '[defaults]\n'])
+def test_reading_nbdd_conf_stops_after_255_problems(line, tmp_path):
+    r = check(tmp_path, conf='[c]\n' + OK + line * 600, tab=GOOD_LINE)
+    assert len(r.problems) == 256 and 'the rest of it is not read' in r.problems[-1]
+    assert 'nbd9' in r.devices
+
+
 def test_reading_stops_after_1024_devices(tmp_path):
     r = check(tmp_path, tab=''.join(f'nbd{i} h e\n' for i in range(1030)))
     assert r.problems == ['t:1025: error: more than 1024 devices; the rest of this file is not '
@@ -469,8 +476,9 @@ def test_reading_stops_after_1024_devices(tmp_path):
 
 
 def test_problems_come_in_the_order_of_lines(tmp_path):
-    r = check(tmp_path, conf='[a]\n[b]\nx1 = 1\nx2 = 2\n[c]\nexport = e\nx3 = 3\n')
-    assert [p.split(':')[1] for p in r.problems] == ['1', '3', '4', '7']
+    r = check(tmp_path, conf='[a]\n[b]\nx1 = 1\nx2 = 2\n[c]\nexport = e\nx3 = 3\n[d]\n'
+                             'device = nbd0\nuri = nbd://s\n[nbd0]\nuri = nbd://s\n')
+    assert [p.split(':')[1] for p in r.problems] == ['1', '3', '4', '7', '11']
 
 
 @pytest.mark.parametrize('name, text, kind', [

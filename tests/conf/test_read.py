@@ -35,6 +35,8 @@ tls-certificates = /etc/nbd
 [two]
 uri: nbd+unix:///e?socket=/run/x
 tls = off
+persist = yes
+_local = x
 dead-timeout=infinity
 ''')
     assert d == {

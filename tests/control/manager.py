@@ -63,7 +63,7 @@ class Manager:
                 answer = answer(call.get('parameters'))
             if answer is None:
                 return
-            for reply in answer if isinstance(answer, list) else [answer]:
+            for reply in [answer] if isinstance(answer, (dict, bytes)) else answer:
                 wfile.write(reply if isinstance(reply, bytes) else
                             json.dumps(reply).encode() + b'\0')
                 wfile.flush()

@@ -10,6 +10,7 @@ how a client that connects and reads 4 KiB at 0 comes out:
   failed   the command gets an error, the connection stays sound
 """
 import collections
+import copy
 
 from . import nbd_proto as p
 from . import pieces
@@ -24,14 +25,18 @@ CONTROL_NAME = b"a\x1b[31mred\x07\r\nb\x00c\x7f\xff"
 
 
 def script(name, expect, text, **fields):
-    """Add a row; FIELDS are Script's, EXPORT changes fields of every export."""
+    """Add a row; FIELDS are Script's, EXPORT changes fields of every export: a value, or
+    what to make of the one it has."""
     change = fields.pop("export", {})
 
+    def changed(export):
+        export = copy.copy(export)      # the memory stays shared
+        for key, value in change.items():
+            setattr(export, key, value(getattr(export, key)) if callable(value) else value)
+        return export
+
     def make(exports):
-        for export in exports.values():
-            for key, value in change.items():
-                setattr(export, key, value)
-        return Script(exports, **fields)
+        return Script({name: changed(e) for name, e in exports.items()}, **fields)
     SCRIPTS[name] = Named(expect, text, make)
 
 
@@ -53,8 +58,8 @@ script("read-only", "ok", "a read-only export",
        export={"flags": Flag.HAS_FLAGS | Flag.READ_ONLY})
 script("no-flags", "ok", "an export that can only be read and written",
        export={"flags": Flag.HAS_FLAGS})
-script("doubled-size", "ok", "the export at double its size", export={"size": 2 << 20})
-script("halved-size", "ok", "the export at half its size", export={"size": 1 << 19})
+script("doubled-size", "ok", "the export at double its size", export={"size": lambda n: n * 2})
+script("halved-size", "ok", "the export at half its size", export={"size": lambda n: n // 2})
 script("list-forbidden", "ok", "LIST is against the server's policy",
        option={Opt.LIST: pieces.option_error(Rep.ERR_POLICY, b"listing is not allowed")})
 script("list-unknown", "ok", "a server too old for LIST",

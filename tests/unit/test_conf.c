@@ -213,6 +213,21 @@ TEST(a_copy_is_equal_and_lives_by_itself)
 	device_keys_deinit(&c);		/* harmless: it is empty */
 }
 
+TEST(each_address_counts_for_equality)
+{
+	struct device_keys a, b;
+
+	device_keys_init(&a);
+	device_keys_init(&b);
+	set(&a, "addresses", "s,t");
+	set(&b, "addresses", "s,u");
+	CHECK(!device_keys_equal(&a, &b));
+	set(&b, "addresses", " s ,\tt");
+	CHECK(device_keys_equal(&a, &b));
+	device_keys_deinit(&a);
+	device_keys_deinit(&b);
+}
+
 TEST(a_flag_stands_for_yes_and_tls_for_require)
 {
 	const char *value = NULL;
