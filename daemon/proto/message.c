@@ -2,11 +2,11 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "daemon/proto/varlink.h"
 #include "lib/util/cleanup.h"
+#include "lib/util/utf8.h"
 
 const struct varlink_limits varlink_call_limits = {
 	.depth = VARLINK_DEPTH_MAX,
@@ -21,30 +21,12 @@ const struct varlink_limits varlink_reply_limits = {
 	.members = 1024 * 1024,
 };
 
-/* Length of the UTF-8 sequence at P (LEN bytes left), 0 when it is none (RFC 3629). */
-static size_t utf8_length(const unsigned char *p, size_t len)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 :
-		   p[0] < 0xf5 ? 4 : 0;
-	uint32_t c = n > 1 ? p[0] & (0xffu >> (n + 1)) : p[0];
-
-	if (n > len)
-		return 0;
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
-}
-
 static bool is_utf8(const char *text, size_t len)
 {
-	const unsigned char *p = (const unsigned char *)text;
+	uint32_t c;
 
 	for (size_t i = 0, n; i < len; i += n)
-		if (!(n = utf8_length(p + i, len - i)))
+		if (!(n = utf8_next(text + i, len - i, &c)))
 			return false;
 	return true;
 }
@@ -196,13 +178,13 @@ int varlink_json_add(struct json_object *object, const char *key,
 
 void varlink_make_utf8(char *text, size_t len)
 {
-	unsigned char *p = (unsigned char *)text;
+	uint32_t c;
 
 	for (size_t i = 0; i < len;) {
-		size_t n = utf8_length(p + i, len - i);
+		size_t n = utf8_next(text + i, len - i, &c);
 
 		if (!n)
-			p[i] = '?';
+			text[i] = '?';
 		i += n ? n : 1;
 	}
 }

@@ -11,6 +11,7 @@
 #include "lib/util/escape.h"
 #include "lib/util/fd.h"
 #include "lib/util/units.h"
+#include "lib/util/utf8.h"
 #include "tests/unit/unit.h"
 
 #define UNTOUCHED 4711
@@ -174,6 +175,44 @@ TEST(escape_leaves_text_and_shows_the_rest)
 	CHECK_ESCAPED("\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80");	/* past the end */
 	CHECK_ESCAPED("\xc2\x85", "\\xc2\\x85");		/* C1 control */
 	CHECK_ESCAPED("\xe2\x80\xae", "\\xe2\\x80\\xae");	/* right to left */
+}
+
+TEST(utf8_is_taken_as_rfc_3629_has_it)
+{
+	static const struct {
+		const char *text;
+		size_t n;
+		uint32_t c;
+	} cases[] = {
+		{ "a", 1, 'a' }, { "\x7f", 1, 0x7f }, { "\xc2\x80", 2, 0x80 },
+		{ "\xc3\xa9x", 2, 0xe9 }, { "\xdf\xbf", 2, 0x7ff }, { "\xe0\xa0\x80", 3, 0x800 },
+		{ "\xef\xbf\xbf", 3, 0xffff }, { "\xf0\x90\x80\x80", 4, 0x10000 },
+		{ "\xf4\x8f\xbf\xbf", 4, 0x10ffff },
+		{ "\x80", 0, 0 }, { "\xff", 0, 0 }, { "\xc3", 0, 0 }, { "\xc3(", 0, 0 },
+		{ "\xc0\x80", 0, 0 }, { "\xc1\xbf", 0, 0 }, { "\xe0\x9f\xbf", 0, 0 },
+		{ "\xed\xa0\x80", 0, 0 }, { "\xf0\x8f\xbf\xbf", 0, 0 },
+		{ "\xf4\x90\x80\x80", 0, 0 }, { "\xf5\x80\x80\x80", 0, 0 },
+		{ "\xe2\x82", 0, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint32_t c = 0;
+
+		CHECK_INT(utf8_next(cases[i].text, strlen(cases[i].text), &c), cases[i].n);
+		CHECK_INT(c, cases[i].c);
+	}
+}
+
+TEST(controls_and_hidden_marks_are_not_printable)
+{
+	static const uint32_t hidden[] = { 0, 0x1b, 0x1f, 0x7f, 0x80, 0x9f, 0x200b, 0x202e,
+					   0x2066, 0xfeff };
+	static const uint32_t shown[] = { ' ', '~', 0xa0, 0xe9, 0x2010, 0x20ac, 0x1f600 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(hidden); i++)
+		CHECK_INT(utf8_is_printable(hidden[i]), false);
+	for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
+		CHECK_INT(utf8_is_printable(shown[i]), true);
 }
 
 TEST(escape_shortens_without_cutting_a_character)
