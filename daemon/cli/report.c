@@ -1,8 +1,10 @@
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/cli/cli.h"
 #include "lib/util/cleanup.h"
+#include "lib/util/utf8.h"
 
 /* What scripts find in the JSON object of an error, by exit status. */
 static const char *const kinds[] = {
@@ -25,9 +27,28 @@ void *cli_must(void *p)
 	return p;
 }
 
+/* JSON is UTF-8, and terminals obey control characters beyond those that JSON escapes. */
+static void print_safely(const char *text)
+{
+	size_t len = strlen(text), n;
+	uint32_t c;
+
+	for (; len; text += n, len -= n) {
+		n = utf8_next(text, len, &c);
+		if (!n)
+			c = 0xfffd;	/* REPLACEMENT CHARACTER */
+		n = n ? n : 1;
+		if (c != 0xfffd && (c == '\n' || utf8_is_printable(c)))
+			fwrite(text, 1, n, stdout);
+		else
+			printf("\\u%04x", c);
+	}
+	putchar('\n');
+}
+
 void cli_print_json(struct json_object *o)
 {
-	puts(cli_must((void *)json_object_to_json_string_ext(
+	print_safely(cli_must((void *)json_object_to_json_string_ext(
 		o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
 		JSON_C_TO_STRING_NOSLASHESCAPE)));
 	json_object_put(o);

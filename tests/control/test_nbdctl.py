@@ -16,7 +16,7 @@ from tests.harness.wait import wait_until
 OK, FAILED, USAGE, NO_DAEMON, NO_DEVICE, HELD, FORBIDDEN, UNSUPPORTED, PERMISSION = range(9)
 KINDS = {FAILED: 'failed', USAGE: 'usage', NO_DAEMON: 'no-daemon', NO_DEVICE: 'no-device',
          FORBIDDEN: 'listing-forbidden', UNSUPPORTED: 'listing-unsupported'}
-VERBS = ('attach', 'detach', 'status', 'reconnect', 'check', 'help')
+VERBS = ('attach', 'detach', 'status', 'list', 'info', 'reconnect', 'check', 'help')
 
 
 def run(*args, directory=None, env=None, **how):
@@ -81,7 +81,7 @@ def test_version():
 
 @pytest.mark.parametrize('args', [
     [], ['frob'], ['--frob'], ['status', 'a', 'b'], ['status', '--frob'], ['status', '-x'],
-    ['status', '--json=1'], ['status', '--json', '--watch'], ['attach'], ['detach'],
+    ['status', '--json=1'], ['status', '--json', '--watch'], ['attach'], ['detach'], ['list'],
     ['attach', 'a/b'], ['attach', 'nbd://h', '--timeout=5x'], ['attach', 'nbd://h', '--frob=1'],
     ['attach', 'nbd://h', '--timeout'], ['attach', 'nbd://h', '--name'],
     ['attach', 'nbd://h', '--device=/dev/sda'], ['attach', 'nbd://h', '--name=a/b'],
