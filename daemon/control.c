@@ -443,7 +443,7 @@ static void method_reconnect(struct varlink_call *call, struct json_object *para
 	device_log(d, LOG_NOTICE, "reconnect asked for");
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE)
-			link_cut(&d->links[i]);
+			link_cut(&d->links[i], "reconnect was asked for");
 	if (device_is_out(d) || d->state == STATE_DEGRADED || d->state == STATE_CONNECTING)
 		retry_now(d);
 	varlink_call_reply(call, NULL);

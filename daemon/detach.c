@@ -20,7 +20,7 @@ static int on_goodbye_late(sd_event_source *s, uint64_t usec, void *userdata)
 
 	d->busy_timer = sd_event_source_disable_unref(d->busy_timer);
 	for (size_t i = 0; i < d->n_links; i++)
-		link_cut(&d->links[i]);
+		link_cut(&d->links[i], NULL);
 	return 0;
 }
 

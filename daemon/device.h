@@ -64,6 +64,7 @@ struct link {
 	sd_event_source *watch;		/* for hang-up of fd */
 	struct export_info info;	/* of the connection in state READY */
 	char peer[128];
+	const char *cut_why;		/* we ended it ourselves */
 	uint64_t since_real_usec;	/* CLOCK_REALTIME */
 	bool tried;			/* STATE_CONNECTING: its one attempt has ended */
 };

@@ -118,18 +118,33 @@ bool link_hung_up(const struct link *l)
 	return l->fd >= 0 && poll(&p, 1, 0) == 1;
 }
 
+/* Why did it hang up?  The first to close tells: the peer, or our own kernel's driver, which
+ * gives a link up when a request on it takes longer than it allows. */
+static const char *why_hung_up(const struct link *l)
+{
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+	int error = 0;
+	socklen_t error_len = sizeof(error);
+
+	if (l->cut_why)
+		return l->cut_why;
+	getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &error_len);
+	if (error)
+		return strerror(error);
+	if (getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	    (info.tcpi_state == TCP_FIN_WAIT1 || info.tcpi_state == TCP_FIN_WAIT2))
+		return "given up by the kernel (a request took too long)";
+	return "closed by the server";
+}
+
 static int on_hang_up(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
 	struct link *l = userdata;
-	int error = 0;
-	socklen_t len = sizeof(error);
 
 	l->watch = sd_event_source_disable_unref(l->watch);
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
 	device_event(l->device, EV_LINK_DEAD,
-		     &(struct event_detail){
-			     .link = l,
-			     .text = error ? strerror(error) : "closed by the server" });
+		     &(struct event_detail){ .link = l, .text = why_hung_up(l) });
 	return 0;
 }
 
@@ -146,10 +161,12 @@ void link_alive(struct link *l)
 		device_log(l->device, LOG_ERR, "cannot watch a connection: %s", strerror(-r));
 }
 
-void link_cut(struct link *l)
+void link_cut(struct link *l, const char *why)
 {
-	if (l->fd >= 0)
-		shutdown(l->fd, SHUT_RDWR);
+	if (l->fd < 0)
+		return;
+	l->cut_why = why;
+	shutdown(l->fd, SHUT_RDWR);
 }
 
 void link_reset(struct link *l)
@@ -164,4 +181,5 @@ void link_reset(struct link *l)
 	l->state = LINK_IDLE;
 	l->since_real_usec = 0;
 	l->peer[0] = '\0';
+	l->cut_why = NULL;
 }

@@ -12,5 +12,5 @@ void link_alive(struct link *l);
 void link_reset(struct link *l);
 /* Has the socket hung up, whatever the watch knows of it yet? */
 bool link_hung_up(const struct link *l);
-/* Make a live connection die now; the watch will tell. */
-void link_cut(struct link *l);
+/* Make a live connection die now; the watch will tell, with WHY (static text). */
+void link_cut(struct link *l, const char *why);

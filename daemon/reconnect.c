@@ -211,7 +211,7 @@ enum device_state link_dead(struct device *d, const struct event_detail *e)
 		snprintf(reason, sizeof(reason), "connection to %s lost: %s", e->link->peer,
 			 e->text);
 		device_log(d, LOG_WARNING, "%s", reason);
-		link_cut(e->link);
+		link_cut(e->link, NULL);
 		link_reset(e->link);
 		d->dead_links++;
 		if (device_links_alive(d) == 0 && !device_is_out(d))
