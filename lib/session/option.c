@@ -254,8 +254,8 @@ int option_reply_take(struct nbd_handle *h, uint32_t option, uint32_t type,
 				     "reply to option %" PRIu32 ", expected %s", option,
 				     option_name(row->option));
 	if (++o->replies > OPTION_REPLIES_MAX)
-		return session_error(h, EPROTO, "handshake: server sent more than %u replies to %s",
-				     OPTION_REPLIES_MAX, option_name(row->option));
+		return session_error(h, EPROTO, "handshake: server sent more than %u replies to "
+				     "%s", OPTION_REPLIES_MAX, option_name(row->option));
 	if (type == NBD_REP_ACK)
 		return acknowledged(h, len);
 	if (type & NBD_REP_FLAG_ERROR)
