@@ -139,6 +139,8 @@ static int begin_data(struct nbd_handle *h, struct command *c, const uint8_t *p)
 		return wrong_length(h, "at least 9");
 	if (c->type != NBD_CMD_READ)
 		return wrong_type(h, c);
+	if (len > c->count)
+		return wrong_length(h, "no more than was requested");
 	offset = be64_get(p);
 	r = check_content(h, c, offset, len);
 	if (r < 0)
@@ -283,7 +285,9 @@ size_t chunk_prefix(const struct reply *r)
 	const struct chunk_row *row = find_row(r->type);
 
 	/* A length that cannot be right is refused before its payload is waited for. */
-	return row && r->length >= row->prefix ? row->prefix : 0;
+	if (!row || r->length < row->prefix || r->length > PAYLOAD_MAX + row->prefix)
+		return 0;
+	return row->prefix;
 }
 
 static int begin_simple(struct nbd_handle *h, struct command *c)

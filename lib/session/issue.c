@@ -233,7 +233,7 @@ static int make_filter(struct nbd_handle *h, struct command *c, const struct com
 static int check_filter(struct nbd_handle *h, const struct command_spec *s)
 {
 	if (!(h->export.flags & NBD_FLAG_BLOCK_STATUS_PAYLOAD) || !h->export.extended_headers)
-		return session_error(h, ENOTSUP, "server does not support the block status "
+		return session_error(h, EINVAL, "server does not support the block status "
 				     "payload flag");
 	return 0;
 }
