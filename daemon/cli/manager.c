@@ -41,6 +41,8 @@ static void print_holder(struct json_object *o)
 
 	member_text(device, o, "device");
 	member_text(text, o, "text");
+	if (strncmp(text, "/dev/", 5) == 0)
+		text[0] = '\0';		/* the device itself, once more */
 	fprintf(stderr, "  %s is %s%s%s", device, h ? h->what : "held by",
 		*text ? " " : "", text);
 	if (pid)
