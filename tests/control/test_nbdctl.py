@@ -221,7 +221,7 @@ def test_detach_and_reconnect_send_the_device(manager):
 def test_detach_says_who_holds_the_device_and_what_to_do(manager):
     manager.answers['Detach'] = error('DeviceHeld', device='/dev/nbd0', holders=[
         {'kind': 'mount', 'device': 'nbd0p1', 'text': '/mnt', 'pid': 0},
-        {'kind': 'swap', 'device': 'nbd0', 'text': '', 'pid': 0},
+        {'kind': 'swap', 'device': 'nbd0', 'text': '/dev/nbd0', 'pid': 0},
         {'kind': 'device', 'device': 'nbd0', 'text': 'dm-0', 'pid': 0},
         {'kind': 'process', 'device': 'nbd0', 'text': 'fio\x1b', 'pid': 123}])
     result = manager.run('detach', 'nbd0')
