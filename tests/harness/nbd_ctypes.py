@@ -126,8 +126,8 @@ get_subprocess_pid:I set_tls_hostname:is get_tls_hostname:S set_tls_priority:is
 get_tls_priority:S set_uri_allow_tls_priority:ib get_version_extra:s get_handle_size:Z
 """
 FUNCTIONS_OWN = """
-take_socket:i connect_addresses:ipz aio_connect_addresses:ipz preadv:ipzUu pwritev:ipzUu aio_preadv:IpzUCu
-aio_pwritev:IpzUCu get_transmission_flags:I get_option_reply:I
+take_socket:i connect_addresses:ipz aio_connect_addresses:ipz preadv:ipzUu
+pwritev:ipzUu aio_preadv:IpzUCu aio_pwritev:IpzUCu get_transmission_flags:I get_option_reply:I
 """
 
 

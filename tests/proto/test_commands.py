@@ -259,9 +259,9 @@ def test_strict_mode_may_change_while_connected(ready):
 @needs("get_extended_headers_negotiated")
 @pytest.mark.parametrize("name", ["pread", "pwrite"])
 def test_payload_beyond_the_server_s_maximum_is_refused(connected, name):
-    server, h = connected(exports=Export(block_size=(1, 4096, 65536)))
-    refused(server, h, name, errno.ERANGE, count=65537)
-    issue(h, name, count=65536)
+    server, h = connected(exports=Export(8 << 20, block_size=(1, 4096, 2 << 20)))
+    refused(server, h, name, errno.ERANGE, count=(2 << 20) + 1)
+    issue(h, name, count=2 << 20)
 
 
 @needs("get_extended_headers_negotiated")

@@ -23,8 +23,10 @@ ATTACKS = [
     ("block-status", "huge-status"), ("block-status", "endless-status"),
     ("block-status", "too-many-extents"), ("connect", "wrong-magic"),
 ]
-WITHOUT_END = ("endless-info-export", "endless-meta", "endless-list", "endless-context-list",
-               "endless-status", "too-many-extents", "long-description", "long-name-list")
+WITHOUT_END = (
+    "endless-chunks", "endless-info-export", "endless-meta", "endless-list",
+    "endless-context-list", "endless-status", "too-many-extents", "long-description",
+    "long-name-list")
 
 
 def run(operation, uri):

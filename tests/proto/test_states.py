@@ -52,8 +52,8 @@ PERMITTED = {
     (CONNECTING, NEGOTIATING, CONNECTED, CLOSED, DEAD): "get_uri",
 }
 STATES_OF = {name: states for states, names in PERMITTED.items() for name in names.split()}
-OWN = ("connect_addresses", "aio_connect_addresses", "preadv", "pwritev", "aio_preadv", "aio_pwritev",
-       "take_socket")
+OWN = ("connect_addresses", "aio_connect_addresses", "preadv", "pwritev", "aio_preadv",
+       "aio_pwritev", "take_socket")
 CALLBACKS = {"C": COMPLETION, "K": CHUNK, "E": EXTENT, "F": EXTENT64, "L": LIST,
              "M": CONTEXT}
 PLAIN = {"i": 0, "u": 0, "b": 0, "s": "text", "U": 512, "z": 512, "a": ["text"]}
