@@ -72,6 +72,9 @@ class Arg:
         return f'{self.name}={fmt}', expr.format(self.name)
 
     def check(self):
+        if self.callback and self.callback != 'completion':
+            return (f'call_pointer(&call, CALLBACK_GIVEN({self.name}), '
+                    f'"{self.callback}")')
         if self.nonnull():
             return f'call_pointer(&call, {self.name}, "{self.name}")'
         if self.kind.startswith('enum'):

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "calls.h"
+#include "lib/api/calls.h"
 #include "lib/session/session.h"
 
 #define PUBLIC __attribute__((visibility("default")))
@@ -44,6 +44,9 @@ static inline bool call_pointer(const struct call *call, const void *p, const ch
 	error_set(call->name, EFAULT, "%s cannot be NULL", name);
 	return false;
 }
+
+/* A callback that is wholly zero is none; one that has only a free is one that does nothing. */
+#define CALLBACK_GIVEN(cb) ((cb).callback ? (void *)(cb).callback : (void *)(cb).free)
 
 bool call_enum(const struct call *call, int value, int count, const char *name);
 bool call_flags(const struct call *call, uint32_t value, uint32_t mask, const char *name);

@@ -196,6 +196,10 @@ static int take_parts(struct nbdd_uri *u, const struct uri_parts *p, char *messa
 	r = take_query(u, p->query);
 	if (r < 0)
 		return r;
+	if (u->transport != NBDD_TRANSPORT_UNIX && u->socket_path)
+		return fail(message, -EINVAL, "socket parameter is only valid with %s and %s",
+			    uri_scheme(NBDD_TRANSPORT_UNIX, false),
+			    uri_scheme(NBDD_TRANSPORT_UNIX, true));
 	switch (u->transport) {
 	case NBDD_TRANSPORT_TCP:
 		return take_tcp(u, p);

@@ -107,11 +107,12 @@ static int check_content(struct nbd_handle *h, struct command *c, uint64_t offse
 	return 0;
 }
 
-/* Tell the user of a part of a read. */
+/* Tell the user of a part of a read.  ERROR is what his callback finds in *error: also after
+ * a failure he hears of the parts that follow. */
 static void report_chunk(struct command *c, const void *data, uint64_t len, uint64_t offset,
 			 unsigned status, int error)
 {
-	if (c->report != REPORT_CHUNK || !c->chunk.callback || c->error)
+	if (!c->chunk.callback)
 		return;
 	if (CALLBACK_CALL(c->chunk, data, len, offset, status, &error) < 0)
 		command_fail(c, error ? error : EPROTO);
@@ -138,6 +139,8 @@ static int begin_data(struct nbd_handle *h, struct command *c, const uint8_t *p)
 		return wrong_length(h, "at least 9");
 	if (c->type != NBD_CMD_READ)
 		return wrong_type(h, c);
+	if (len > c->count)
+		return wrong_length(h, "no more than was requested");
 	offset = be64_get(p);
 	r = check_content(h, c, offset, len);
 	if (r < 0)
@@ -282,7 +285,9 @@ size_t chunk_prefix(const struct reply *r)
 	const struct chunk_row *row = find_row(r->type);
 
 	/* A length that cannot be right is refused before its payload is waited for. */
-	return row && r->length >= row->prefix ? row->prefix : 0;
+	if (!row || r->length < row->prefix || r->length > PAYLOAD_MAX + row->prefix)
+		return 0;
+	return row->prefix;
 }
 
 static int begin_simple(struct nbd_handle *h, struct command *c)
@@ -357,7 +362,7 @@ int reply_end(struct nbd_handle *h, struct command *c)
 	if (c->type == NBD_CMD_READ && c->data_seen != c->count)
 		command_fail(c, EIO);
 	if (c->type == NBD_CMD_BLOCK_STATUS && c->data_seen < c->contexts)
-		command_fail(c, EIO);
+		command_fail(c, EPROTO);
 	if (c->tx_end > h->tx.sent) {
 		c->answered = true;
 		h->tx.answered++;

@@ -131,7 +131,6 @@ static bool report_completion(struct command *c)
 	if (!c->completion.callback)
 		return false;
 	r = CALLBACK_CALL(c->completion, &error);
-	CALLBACK_FREE(c->completion);
 	if (r < 0)
 		command_fail(c, error ? error : EPROTO);
 	return r > 0;
@@ -141,9 +140,13 @@ void command_complete(struct nbd_handle *h, struct command *c)
 {
 	struct commands *k = &h->commands;
 
+	bool retire;
+
 	in_flight_add(h, -1);
+	retire = report_completion(c) && !c->sync;
 	free_parts(c);
-	if (report_completion(c) && !c->sync) {
+	CALLBACK_FREE(c->completion);
+	if (retire) {
 		command_retire(h, c);
 		return;
 	}

@@ -25,15 +25,16 @@ static int take_hello(struct nbd_handle *h, const uint8_t *p, size_t len)
 	uint64_t magic = be64_get(p), version = be64_get(p + 8);
 
 	if (magic != NBD_MAGIC)
-		return session_error(h, EPROTO, "handshake: server did not send expected NBD magic, "
-				     "but 0x%" PRIx64, magic);
+		return session_error(h, EPROTO, "handshake: server did not send expected NBD "
+				     "magic, but 0x%" PRIx64, magic);
 	if (version == NBD_OPTION_MAGIC) {
 		atomic_store(&h->phase, PHASE_NEWSTYLE);
 		return 0;
 	}
 	if (version != NBD_OLDSTYLE_MAGIC)
-		return session_error(h, EPROTO, "handshake: server is not either an oldstyle or fixed "
-				     "newstyle NBD server, its magic is 0x%" PRIx64, version);
+		return session_error(h, EPROTO, "handshake: server is not either an oldstyle or "
+				     "fixed newstyle NBD server, its magic is 0x%" PRIx64,
+				     version);
 	if (h->settings.tls == LIBNBD_TLS_REQUIRE)
 		return session_error(h, ENOTSUP, "handshake: server is oldstyle, but handle TLS "
 				     "setting is 'require' (%d)", LIBNBD_TLS_REQUIRE);
@@ -42,22 +43,26 @@ static int take_hello(struct nbd_handle *h, const uint8_t *p, size_t len)
 	return 0;
 }
 
-/* Size and flags as they come outside of NBD_OPT_GO. */
-static int set_export(struct nbd_handle *h, uint64_t size, uint16_t flags)
+int handshake_set_export(struct nbd_handle *h, uint64_t size, uint16_t flags)
 {
+	if (size > INT64_MAX)
+		return session_error(h, EOVERFLOW, "handshake: server claims an export size of %"
+				     PRIu64 ", at most %" PRIi64 " is possible", size,
+				     INT64_MAX);
 	if (!flags)
 		return session_error(h, EINVAL, "handshake: invalid transmission flags 0 from "
 				     "server");
 	h->export.size = size;
 	h->export.flags = flags;
 	h->export.known = true;
+	debug_log(h, "export size %" PRIu64 ", transmission flags 0x%x", size, flags);
 	return 0;
 }
 
 static int take_oldstyle(struct nbd_handle *h, const uint8_t *p, size_t len)
 {
 	/* The upper half of the 32 bits are handshake flags, which must be 0 here. */
-	if (set_export(h, be64_get(p), (uint16_t)be32_get(p + 8)) < 0)
+	if (handshake_set_export(h, be64_get(p), (uint16_t)be32_get(p + 8)) < 0)
 		return -1;
 	return handshake_finished(h);
 }
@@ -95,7 +100,7 @@ static int take_option_reply(struct nbd_handle *h, const uint8_t *p, size_t len)
 
 static int take_export_name(struct nbd_handle *h, const uint8_t *p, size_t len)
 {
-	if (set_export(h, be64_get(p), be16_get(p + 8)) < 0)
+	if (handshake_set_export(h, be64_get(p), be16_get(p + 8)) < 0)
 		return -1;
 	return handshake_finished(h);
 }

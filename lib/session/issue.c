@@ -62,11 +62,11 @@ static int check_support(struct nbd_handle *h, const struct command_spec *s)
 		return session_error(h, ENOTSUP, "did not negotiate any metadata contexts, "
 				     "either you did not call nbd_add_meta_context before "
 				     "connecting or the server does not support it");
-	if (s->type == NBD_CMD_WRITE && read_only)
-		return session_error(h, EPERM, "server does not support write operations");
-	if ((row->needs & have) != row->needs || (row->writes && read_only))
+	if ((row->needs & have) != row->needs)
 		return session_error(h, EINVAL, "server does not support %s operations",
 				     row->name);
+	if (row->writes && read_only)
+		return session_error(h, EPERM, "server does not support write operations");
 	for (size_t i = 0; i < ARRAY_SIZE(flag_rows); i++)
 		if (s->flags & flag_rows[i].flag && !(have & flag_rows[i].needs))
 			return session_error(h, EINVAL, "server does not support the %s flag",
@@ -132,6 +132,9 @@ static int check(struct nbd_handle *h, const struct command_spec *s)
 	if (h->disconnecting)
 		return session_error(h, EINVAL, "cannot request more commands after "
 				     "NBD_CMD_DISC");
+	/* A sum of lengths that went over the top must not look like a mere range. */
+	if (s->iov && s->count > PAYLOAD_MAX)
+		return check_length(h, s);
 	if (strict & LIBNBD_STRICT_COMMANDS && check_support(h, s) < 0)
 		return -1;
 	if (rows[s->type].ranged && check_range(h, s) < 0)

@@ -220,8 +220,9 @@ static int error_reply(struct nbd_handle *h, uint32_t type, const uint8_t *paylo
 	if (row->option == NBD_OPT_GO || row->option == NBD_OPT_INFO)
 		session_reset_export(h);
 	snprintf(number, sizeof(number), "0x%" PRIx32, type);
-	snprintf(o->message, sizeof(o->message), "server replied with error to %s request: %s%s",
-		 row->request_name, name ? name : number, text);
+	snprintf(o->message, sizeof(o->message),
+		 "server replied with error to %s request: %s%s", row->request_name,
+		 name ? name : number, text);
 	o->row = NULL;
 	atomic_store(&h->phase, PHASE_NEGOTIATING);
 	option_finish(h, reply_errno(row, type));
@@ -233,8 +234,8 @@ static int acknowledged(struct nbd_handle *h, size_t len)
 {
 	h->option.last_reply = NBD_REP_ACK;
 	if (len)
-		return session_error(h, EPROTO, "handshake: invalid NBD_REP_ACK option reply length: "
-				     "%zu, expected 0", len);
+		return session_error(h, EPROTO, "handshake: invalid NBD_REP_ACK option reply "
+				     "length: %zu, expected 0", len);
 	if (h->option.row->ack && h->option.row->ack(h) < 0)
 		return -1;
 	if (atomic_load(&h->phase) != PHASE_OPTION)
@@ -254,8 +255,8 @@ int option_reply_take(struct nbd_handle *h, uint32_t option, uint32_t type,
 				     "reply to option %" PRIu32 ", expected %s", option,
 				     option_name(row->option));
 	if (++o->replies > OPTION_REPLIES_MAX)
-		return session_error(h, EPROTO, "handshake: server sent more than %u replies to %s",
-				     OPTION_REPLIES_MAX, option_name(row->option));
+		return session_error(h, EPROTO, "handshake: server sent more than %u replies to "
+				     "%s", OPTION_REPLIES_MAX, option_name(row->option));
 	if (type == NBD_REP_ACK)
 		return acknowledged(h, len);
 	if (type & NBD_REP_FLAG_ERROR)

@@ -9,7 +9,8 @@
 
 static int too_small(struct nbd_handle *h, const char *what, size_t len)
 {
-	return session_error(h, EPROTO, "handshake: %s reply length too small: %zu bytes", what, len);
+	return session_error(h, EPROTO, "handshake: %s reply length too small: %zu bytes", what,
+			     len);
 }
 
 /* ---- NBD_OPT_STARTTLS ---- */
@@ -174,8 +175,8 @@ static int list_take(struct nbd_handle *h, struct reader *r)
 	uint32_t len;
 
 	if (read_u32(r, &len) < 0 || read_bytes(r, len, &p) < 0)
-		return session_error(h, EPROTO, "handshake: NBD_REP_SERVER with an export name longer "
-				     "than the reply");
+		return session_error(h, EPROTO, "handshake: NBD_REP_SERVER with an export name "
+				     "longer than the reply");
 	if (len > NAME_MAX_BYTES || r->left > NAME_MAX_BYTES)
 		return session_error(h, EPROTO, "handshake: server sent an export name of %" PRIu32
 				     " bytes and a description of %zu, at most %u are "
@@ -216,17 +217,13 @@ static int info_data(struct nbd_handle *h, struct buffer *out)
 
 static int take_export(struct nbd_handle *h, struct reader *r)
 {
-	struct export *e = &h->export;
+	uint16_t flags;
+	uint64_t size;
 
-	if (r->left != 10 || read_u64(r, &e->size) < 0 || read_u16(r, &e->flags) < 0)
+	if (r->left != 10 || read_u64(r, &size) < 0 || read_u16(r, &flags) < 0)
 		return session_error(h, EPROTO, "handshake: incorrect NBD_INFO_EXPORT option reply "
 				     "length: %zu, expected 12", r->left + 2);
-	if (!e->flags)
-		return session_error(h, EINVAL, "handshake: invalid transmission flags 0 from "
-				     "server");
-	e->known = true;
-	debug_log(h, "export size %" PRIu64 ", transmission flags 0x%x", e->size, e->flags);
-	return 0;
+	return handshake_set_export(h, size, flags);
 }
 
 static int take_block_size(struct nbd_handle *h, struct reader *r)

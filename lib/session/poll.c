@@ -290,24 +290,17 @@ int session_wait_connected(struct nbd_handle *h)
 
 int session_wait_command(struct nbd_handle *h, uint64_t cookie)
 {
-	for (;;) {
-		struct command *c = command_find(h, cookie);
-		int error;
+	struct command *c = command_find(h, cookie);
+	const char *name = command_name(c->type);
+	int r = 0, error;
 
-		if (c->state == COMMAND_COMPLETE) {
-			const char *name = command_name(c->type);
-
-			error = c->error;
-			command_retire(h, c);
-			if (error)
-				return session_error(h, error, "%s: command failed", name);
-			return 0;
-		}
-		if (poll_round(h, -1, USEC_INFINITY) < 0) {
-			c = command_find(h, cookie);
-			if (c->state == COMMAND_COMPLETE)
-				command_retire(h, c);
-			return -1;
-		}
-	}
+	while (r >= 0 && c->state != COMMAND_COMPLETE)
+		r = poll_round(h, -1, USEC_INFINITY);
+	/* A connection that broke has completed all commands; if this one was answered well
+	 * before, what came behind its reply is the next call's trouble. */
+	error = c->error;
+	command_retire(h, c);
+	if (!error)
+		return 0;
+	return r < 0 ? -1 : session_error(h, error, "%s: command failed", name);
 }

@@ -126,7 +126,7 @@ int session_attach(struct nbd_handle *h, int fd)
 	int r = transport_plain(&h->transport, fd);
 
 	if (r < 0)
-		return session_error(h, -r, "setting up the socket");
+		return session_error(h, -r, "fcntl: set O_NONBLOCK");
 	atomic_store(&h->phase, PHASE_HELLO);
 	session_update_direction(h);
 	return 0;

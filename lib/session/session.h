@@ -17,6 +17,7 @@
 #include "lib/session/limits.h"
 #include "lib/session/meta.h"
 #include "lib/session/option.h"
+#include "lib/session/poll.h"
 #include "lib/session/rx.h"
 #include "lib/session/state.h"
 #include "lib/session/tx.h"
@@ -133,23 +134,10 @@ void session_reset_export(struct nbd_handle *h);
 int session_die(struct nbd_handle *h);
 void session_closed(struct nbd_handle *h);
 
-/* poll.c: progress.  Each returns 0 (session_poll: 1 progress or fd ready, 0 time is up), or
- * -1 with the error set. */
-_must_check_ int session_notify_read(struct nbd_handle *h);
-_must_check_ int session_notify_write(struct nbd_handle *h);
-_must_check_ int session_poll(struct nbd_handle *h, int extra_fd, int timeout_msec);
-/* Receive; the lock is released while it waits.  As transport_ops.recv. */
-ssize_t session_receive(struct nbd_handle *h, const struct iovec *iov, size_t n, bool wait);
-/* Poll until the handshake or the option under way has come to its end. */
-_must_check_ int session_wait_connected(struct nbd_handle *h);
-/* Poll until CMD is complete: 0, or -1. */
-_must_check_ int session_wait_command(struct nbd_handle *h, uint64_t cookie);
-/* The descriptor to poll, -errno when there is none. */
-_must_check_ int session_fd(struct nbd_handle *h);
-void session_update_direction(struct nbd_handle *h);
-
 /* handshake.c: receive once and act on it, as rx_receive. */
 _must_check_ ssize_t handshake_receive(struct nbd_handle *h, bool wait);
+/* What the server says of the export's size and flags: 0, or -1 with the error set. */
+_must_check_ int handshake_set_export(struct nbd_handle *h, uint64_t size, uint16_t flags);
 /* The handshake is complete: transmission begins. */
 _must_check_ int handshake_finished(struct nbd_handle *h);
 

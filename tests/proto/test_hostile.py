@@ -16,7 +16,6 @@ COUNT = 4096
 BETTER = {
     "half-at-greeting": "may stay in a state of connecting",
     "close-at-greeting": "may stay in a state of connecting",
-    "doubled-reply": "finds it at the next command",
     "ack-without-info": "connects to an export of unknown size",
     "long-description": "drops the oversized text and goes on",
     "negative-size": "takes a size that nbd_get_size cannot return",
@@ -73,6 +72,7 @@ def test_broken_server_is_one_clear_error(start, name):
     with pytest.raises(NbdError) as e:
         h.connect_uri(server.uri())
         h.read(0, COUNT)
+        h.read(0, COUNT)        # what follows a good reply is the next command's trouble
     assert_one_clear_error(e.value, "nbd_pread" if server.requests() else "nbd_connect_uri")
     assert h.state() in ("DEAD", "CLOSED")
     assert time.monotonic() - began < 10
