@@ -12,7 +12,9 @@
 
 struct dial {
 	size_t n, next;			/* addresses, the first not tried yet */
-	int attempts[DIAL_ATTEMPTS_MAX];
+	struct attempt {
+		int fd, family;
+	} attempts[DIAL_ATTEMPTS_MAX];	/* under way */
 	size_t n_attempts;
 	uint64_t next_usec;		/* when the next attempt begins */
 	unsigned busy;			/* tries that met a full backlog */
@@ -39,7 +41,7 @@ void dial_free(struct dial *d)
 	if (!d)
 		return;
 	for (size_t i = 0; i < d->n_attempts; i++)
-		close(d->attempts[i]);
+		close(d->attempts[i].fd);
 	fd_close(d->epoll_fd);
 	fd_close(d->timer_fd);
 	free(d);
@@ -84,7 +86,8 @@ static int attempt(struct dial *d, const struct nbdd_address *a)
 	if (r == -EINPROGRESS) {
 		r = d->epoll_fd < 0 ? 0 : watch(d, fd, EPOLLOUT);
 		if (r == 0) {
-			d->attempts[d->n_attempts++] = fd;
+			d->attempts[d->n_attempts++] = (struct attempt) {
+				fd, a->addr.ss_family };
 			return -EAGAIN;
 		}
 	}
@@ -93,13 +96,16 @@ static int attempt(struct dial *d, const struct nbdd_address *a)
 }
 
 /* Begin attempts until one is under way. */
-static int begin(struct dial *d)
+static int begin(struct dial *d, int *ret_family)
 {
 	while (d->next < d->n && d->n_attempts < DIAL_ATTEMPTS_MAX) {
-		int r = attempt(d, &d->addresses[d->next]);
+		const struct nbdd_address *a = &d->addresses[d->next];
+		int r = attempt(d, a);
 
-		if (r >= 0)
+		if (r >= 0) {
+			*ret_family = a->addr.ss_family;
 			return r;
+		}
 		if (r == -EBUSY && d->busy++ < DIAL_BUSY_TRIES) {
 			d->next_usec = now_usec() + DIAL_BUSY_USEC;
 			return -EAGAIN;
@@ -115,41 +121,46 @@ static int begin(struct dial *d)
 }
 
 /* Take attempts that came to an end: a connected descriptor, 0 when one failed, -EAGAIN. */
-static int collect(struct dial *d)
+static int collect(struct dial *d, const struct pollfd *ready, int *ret_family)
 {
 	struct pollfd fds[DIAL_ATTEMPTS_MAX];
-	uint64_t until;
-	size_t n = dial_poll(d, fds, &until);
 	int r = -EAGAIN;
+	uint64_t until;
 
-	if (!n || poll(fds, n, 0) <= 0)
-		return -EAGAIN;
-	for (size_t i = n; i-- > 0;) {
+	if (!ready) {
+		if (!dial_poll(d, fds, &until) || poll(fds, d->n_attempts, 0) <= 0)
+			return -EAGAIN;
+		ready = fds;
+	}
+	for (size_t i = d->n_attempts; i-- > 0;) {
+		struct attempt a = d->attempts[i];
 		int error = 0;
 		socklen_t len = sizeof(error);
 
-		if (!fds[i].revents)
+		if (!ready[i].revents)
 			continue;
 		d->attempts[i] = d->attempts[--d->n_attempts];
-		if (getsockopt(fds[i].fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		if (getsockopt(a.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 			error = errno;
-		if (!error)
-			return fds[i].fd;
+		if (!error) {
+			*ret_family = a.family;
+			return a.fd;
+		}
 		d->error = error;
-		fd_close(fds[i].fd);
+		fd_close(a.fd);
 		r = 0;
 	}
 	return r;
 }
 
-int dial_step(struct dial *d)
+int dial_step(struct dial *d, const struct pollfd *ready, int *ret_family)
 {
-	int r = collect(d);
+	int r = collect(d, ready, ret_family);
 
 	if (r > 0)
 		return r;
 	if (r == 0 || now_usec() >= d->next_usec)
-		r = begin(d);
+		r = begin(d, ret_family);
 	if (r == -EAGAIN) {
 		int e = arm_timer(d);
 
@@ -162,7 +173,7 @@ size_t dial_poll(struct dial *d, struct pollfd fds[static DIAL_ATTEMPTS_MAX],
 		 uint64_t *until_usec)
 {
 	for (size_t i = 0; i < d->n_attempts; i++)
-		fds[i] = (struct pollfd) { .fd = d->attempts[i], .events = POLLOUT };
+		fds[i] = (struct pollfd) { .fd = d->attempts[i].fd, .events = POLLOUT };
 	*until_usec = d->next < d->n && d->n_attempts < DIAL_ATTEMPTS_MAX ? d->next_usec
 									  : USEC_INFINITY;
 	return d->n_attempts;
@@ -179,7 +190,7 @@ static int make_epoll(struct dial *d)
 		return -errno;
 	r = watch(d, d->timer_fd, EPOLLIN);
 	for (size_t i = 0; i < d->n_attempts && r == 0; i++)
-		r = watch(d, d->attempts[i], EPOLLOUT);
+		r = watch(d, d->attempts[i].fd, EPOLLOUT);
 	return r < 0 ? r : arm_timer(d);
 }
 
@@ -199,7 +210,7 @@ int dial_fd(struct dial *d)
 	int r;
 
 	if (is_single(d))
-		return d->attempts[0];
+		return d->attempts[0].fd;
 	if (d->epoll_fd < 0) {
 		r = make_epoll(d);
 		if (r < 0)

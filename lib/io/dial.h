@@ -23,8 +23,9 @@ struct dial *dial_new(const struct nbdd_address *addresses, size_t n);
 void dial_free(struct dial *d);
 
 /* Go on without waiting: the connected descriptor (close-on-exec, non-blocking; the
- * caller's), -EAGAIN while attempts go on, or the last attempt's -errno when all failed. */
-_must_check_ int dial_step(struct dial *d);
+ * caller's) and its address family, -EAGAIN while attempts go on, or the last attempt's
+ * -errno when all failed.  READY is what dial_poll filled and poll(2) answered, or NULL. */
+_must_check_ int dial_step(struct dial *d, const struct pollfd *ready, int *ret_family);
 
 /* What to poll for before the next step: fills FDS, returns their number; *UNTIL_USEC is
  * when a step is due anyway (monotonic, may be infinity). */

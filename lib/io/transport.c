@@ -39,11 +39,6 @@ static size_t plain_pending(struct transport *t)
 	return 0;
 }
 
-static void plain_finish(struct transport *t)
-{
-	shutdown(t->fd, SHUT_WR);
-}
-
 static void plain_close(struct transport *t)
 {
 	fd_close(t->fd);
@@ -53,27 +48,33 @@ static const struct transport_ops plain_ops = {
 	.send = plain_send,
 	.recv = plain_recv,
 	.pending = plain_pending,
-	.finish = plain_finish,
 	.close = plain_close,
 };
+
+int transport_plain_own(struct transport *t, int fd, int family)
+{
+	int off = 0, on = 1;
+
+	if (ioctl(fd, FIONBIO, &off) < 0)
+		return -errno;
+	/* "Protocol phases": both sides should disable Nagle's algorithm. */
+	if (family == AF_INET || family == AF_INET6)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	*t = (struct transport) { .ops = &plain_ops, .fd = fd };
+	return 0;
+}
 
 int transport_plain(struct transport *t, int fd)
 {
 	struct sockaddr_storage addr = {};
 	socklen_t len = sizeof(addr);
-	int off = 0, on = 1, r;
+	int r = fd_set_cloexec(fd, true);
 
-	if (ioctl(fd, FIONBIO, &off) < 0)
-		return -errno;
-	r = fd_set_cloexec(fd, true);
 	if (r < 0)
 		return r;
-	/* "Protocol phases": both sides should disable Nagle's algorithm. */
-	if (getsockname(fd, (struct sockaddr *)&addr, &len) == 0 &&
-	    (addr.ss_family == AF_INET || addr.ss_family == AF_INET6))
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	*t = (struct transport) { .ops = &plain_ops, .fd = fd };
-	return 0;
+	if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
+		addr.ss_family = AF_UNSPEC;
+	return transport_plain_own(t, fd, addr.ss_family);
 }
 
 void transport_close(struct transport *t)

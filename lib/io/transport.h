@@ -19,8 +19,6 @@ struct transport_ops {
 	ssize_t (*recv)(struct transport *t, const struct iovec *iov, size_t n, bool wait);
 	/* Bytes received already that poll(2) on the socket does not show. */
 	size_t (*pending)(struct transport *t);
-	/* Tell the peer that nothing more will be sent. */
-	void (*finish)(struct transport *t);
 	void (*close)(struct transport *t);
 };
 
@@ -31,9 +29,12 @@ struct transport {
 
 #define TRANSPORT_NULL ((struct transport){ .fd = -1 })
 
-/* Take over FD, a connected stream socket: blocking mode, close-on-exec, for TCP no delay.
- * 0 or -errno; at an error FD is still the caller's. */
+/* Take over FD, a connected stream socket of unknown settings: blocking mode, close-on-exec,
+ * for TCP no delay.  0 or -errno; at an error FD is still the caller's. */
 _must_check_ int transport_plain(struct transport *t, int fd);
+
+/* The same for a socket of FAMILY that this library made, close-on-exec. */
+_must_check_ int transport_plain_own(struct transport *t, int fd, int family);
 
 /* Close it if it is open. */
 void transport_close(struct transport *t);

@@ -24,9 +24,9 @@ static int failed(struct nbd_handle *h, int error)
 	return -1;
 }
 
-int dialling_step(struct nbd_handle *h)
+int dialling_step(struct nbd_handle *h, const struct pollfd *ready)
 {
-	int fd = dial_step(h->dial);
+	int family, fd = dial_step(h->dial, ready, &family);
 
 	if (fd == -EAGAIN) {
 		session_update_direction(h);
@@ -35,10 +35,12 @@ int dialling_step(struct nbd_handle *h)
 	if (fd < 0)
 		return failed(h, -fd);
 	dial_free(STEAL_PTR(h->dial));
-	if (session_attach(h, fd) < 0) {
+	if (transport_plain_own(&h->transport, fd, family) < 0) {
+		session_error(h, errno, "ioctl: FIONBIO");
 		fd_close(fd);
 		return session_die(h);
 	}
+	session_attached(h);
 	return 0;
 }
 
@@ -48,5 +50,5 @@ int session_dial(struct nbd_handle *h, const struct nbdd_address *a, size_t n)
 	if (!h->dial)
 		return session_error(h, ENOMEM, "no memory for %zu addresses", n);
 	atomic_store(&h->phase, PHASE_CONNECTING);
-	return dialling_step(h);
+	return dialling_step(h, NULL);
 }

@@ -125,7 +125,7 @@ static int notify(struct nbd_handle *h, unsigned event, bool readable)
 	int r;
 
 	if (p == PHASE_CONNECTING)
-		return dialling_step(h);
+		return dialling_step(h, NULL);
 	if (!has_connection(h) ||
 	    (!readable && !(atomic_load(&h->direction) & LIBNBD_AIO_DIRECTION_WRITE)))
 		return session_error(h, EINVAL, "external event %u is invalid in state %s",
@@ -195,7 +195,7 @@ static int poll_dial(struct nbd_handle *h, int extra_fd, uint64_t until)
 	}
 	if (r == 0 && step > until)
 		return 0;
-	return dialling_step(h) < 0 ? -1 : 1;
+	return dialling_step(h, fds) < 0 ? -1 : 1;
 }
 
 static int poll_socket(struct nbd_handle *h, int extra_fd, uint64_t until)

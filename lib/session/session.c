@@ -121,13 +121,18 @@ void session_closed(struct nbd_handle *h)
 	end(h, PHASE_CLOSED);
 }
 
+void session_attached(struct nbd_handle *h)
+{
+	atomic_store(&h->phase, PHASE_HELLO);
+	session_update_direction(h);
+}
+
 int session_attach(struct nbd_handle *h, int fd)
 {
 	int r = transport_plain(&h->transport, fd);
 
 	if (r < 0)
 		return session_error(h, -r, "fcntl: set O_NONBLOCK");
-	atomic_store(&h->phase, PHASE_HELLO);
-	session_update_direction(h);
+	session_attached(h);
 	return 0;
 }

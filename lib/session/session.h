@@ -59,9 +59,7 @@ struct export {
 	bool structured_replies, extended_headers, tls;
 };
 
-struct stats {
-	uint64_t bytes_sent, chunks_sent, bytes_received, chunks_received;
-};
+struct stats { uint64_t bytes_sent, chunks_sent, bytes_received, chunks_received; };
 
 struct nbd_handle {
 	pthread_mutex_t lock;
@@ -123,8 +121,10 @@ _must_check_ int session_attach(struct nbd_handle *h, int fd);
 /* Start connecting to one of N addresses.  0, or -1 with the error set. */
 _must_check_ int session_dial(struct nbd_handle *h, const struct nbdd_address *a, size_t n);
 
-/* Go on connecting: 0 or -1 with the error set. */
-_must_check_ int dialling_step(struct nbd_handle *h);
+/* Go on connecting, READY as for dial_step: 0 or -1 with the error set. */
+_must_check_ int dialling_step(struct nbd_handle *h, const struct pollfd *ready);
+/* The transport is there. */
+void session_attached(struct nbd_handle *h);
 
 /* Forget what was learned of the export. */
 void session_reset_export(struct nbd_handle *h);

@@ -170,9 +170,6 @@ int tx_flush(struct nbd_handle *h)
 			return -EAGAIN;
 	}
 	reset(tx);
-	/* "Terminating the transmission phase": nothing follows NBD_CMD_DISC. */
-	if (h->disconnecting)
-		h->transport.ops->finish(&h->transport);
 	return 0;
 }
 
