@@ -178,15 +178,11 @@ static bool take_configured(struct manager *m, struct attach_request *a,
 			    const char *wanted)
 {
 	const struct conf_device *c;
-	char text[CONF_ERROR_MAX];
 
 	manager_read_conf(m);
 	c = m->conf ? conf_find(m->conf, wanted) : NULL;
 	if (!c) {
-		snprintf(text, sizeof(text), "no usable device '%s' in %s or %s; "
-			 "'nbdctl check' shows what is wrong there", wanted,
-			 m->options.config, m->options.nbdtab);
-		reply_error(a->call, CONTROL_ERROR_FAILED, "message", text);
+		reply_no_device(a->call, wanted);
 		return false;
 	}
 	a->name = c->name;

@@ -192,12 +192,14 @@ enum device_state link_socket(struct device *d, const struct event_detail *e)
 
 enum device_state link_failed(struct device *d, const struct event_detail *e)
 {
+	bool permanent = e->failure == FAILURE_PERMANENT;
+
 	if (strcmp(d->last_error, e->text) != 0)
-		device_log(d, LOG_INFO, "%s", e->text);
+		device_log(d, permanent ? LOG_ERR : LOG_INFO, "%s", e->text);
 	device_set_error(d, "%s", e->text);
 	retry_after_failure(d, e->failure);
-	if (d->state == STATE_REFUSED)
-		return STATE_RECONNECTING;
+	if (d->state == STATE_REFUSED || d->state == STATE_RECONNECTING)
+		return permanent ? STATE_REFUSED : STATE_RECONNECTING;
 	return state_by_links(d);
 }
 

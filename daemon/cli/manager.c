@@ -75,7 +75,7 @@ static const struct manager_error {
 } errors[] = {
 	{ MANAGER_ERROR("InvalidKey"), CLI_USAGE, "", "message", "" },
 	{ MANAGER_ERROR("NoSuchDevice"), CLI_NO_DEVICE, "there is no device `", "device",
-	  "`, attached or configured (see `nbdctl status`)" },
+	  "`, attached or configured (see `nbdctl status`, `nbdctl check`)" },
 	{ MANAGER_ERROR("Busy"), CLI_FAILED, "", "message", "" },
 	{ MANAGER_ERROR("ConnectFailed"), CLI_FAILED, "", "message", "" },
 	{ MANAGER_ERROR("DeviceHeld"), CLI_HELD, "", "device",

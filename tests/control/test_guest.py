@@ -74,7 +74,7 @@ def test_attach_status_reconnect_detach(daemon, server):
 
 
 def test_what_cannot_be_done_has_its_status_and_says_why(daemon, server):
-    assert 'none' in fails(daemon, FAILED, 'attach', 'none')
+    assert 'none' in fails(daemon, NO_DEVICE, 'attach', 'none')
     assert 'none' in fails(daemon, NO_DEVICE, 'detach', 'none')
     assert 'none' in fails(daemon, NO_DEVICE, 'reconnect', 'none')
     assert 'none' in fails(daemon, NO_DEVICE, 'status', 'none')
