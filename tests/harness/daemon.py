@@ -60,9 +60,10 @@ class Daemon:
     def attach(self, uri, **keys):
         """nbdctl attach; underscores in KEYS stand for hyphens.  The device's path."""
         options = [f'--{k.replace("_", "-")}={v}' for k, v in keys.items()]
-        device = self.ctl('attach', uri, *options).out.split()[-1]
-        assert device.startswith('/dev/nbd'), device
-        return device
+        out = self.ctl('attach', uri, *options).out
+        devices = [line for line in out.splitlines() if line.startswith('/dev/nbd')]
+        assert len(devices) == 1, out           # warnings may stand beside it
+        return devices[0]
 
     def detach(self, device, *options, **how):
         return self.ctl('detach', device, *options, **how)
