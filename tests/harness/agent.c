@@ -27,7 +27,8 @@
 #include "lib/util/macro.h"
 
 #define LINE		"/dev/ttyS0"
-#define MESSAGE_MAX	(64u << 10)	/* bytes of one request */
+#define LINE_MAX_BYTES	3000u		/* of a request that comes over the line */
+#define MESSAGE_MAX	(256u << 10)	/* bytes of one that is in a file */
 #define READ_MAX	(1u << 20)	/* bytes of a file that one answer carries */
 #define FIELDS_MAX	512
 #define PATH_SIZE	4096
@@ -200,6 +201,8 @@ static void do_list(struct agent *a, struct fields *f)
 	send_message(a, data, len);
 }
 
+static void do_from(struct agent *a, struct fields *f);
+
 static const struct {
 	const char *name;
 	void (*run)(struct agent *a, struct fields *f);
@@ -209,21 +212,13 @@ static const struct {
 	{ "read", do_read },
 	{ "write", do_write },
 	{ "list", do_list },
+	{ "from", do_from },
 };
 
-static void serve_request(struct agent *a)
+static void carry_out(struct agent *a, char *message, size_t len)
 {
-	static char message[MESSAGE_MAX + 1];
 	struct fields f = { .n = 0 };
-	uint32_t len;
 
-	read_all(a->line, &len, sizeof(len));
-	len = __builtin_bswap32(len);
-	if (len > MESSAGE_MAX) {
-		errno = EMSGSIZE;
-		die("a request");
-	}
-	read_all(a->line, message, len);
 	message[len] = 0;
 	for (char *p = message; p < message + len && f.n < FIELDS_MAX; p += strlen(p) + 1)
 		f.at[f.n++] = p;
@@ -233,6 +228,36 @@ static void serve_request(struct agent *a)
 			return;
 		}
 	answer(a, "error", ENOSYS);
+}
+
+/* from FILE: the request is in FILE, since a terminal holds no more than 4 KiB */
+static void do_from(struct agent *a, struct fields *f)
+{
+	static char message[MESSAGE_MAX + 1];
+	int fd = f->n < 2 ? -1 : open(f->at[1], O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, message, MESSAGE_MAX);
+
+	if (fd >= 0)
+		close(fd);
+	if (len < 0)
+		answer(a, "error", errno);
+	else
+		carry_out(a, message, len);
+}
+
+static void serve_request(struct agent *a)
+{
+	static char message[LINE_MAX_BYTES + 1];
+	uint32_t len;
+
+	read_all(a->line, &len, sizeof(len));
+	len = __builtin_bswap32(len);
+	if (len > LINE_MAX_BYTES) {
+		errno = EMSGSIZE;
+		die("a request");
+	}
+	read_all(a->line, message, len);
+	carry_out(a, message, len);
 }
 
 static void reap(struct agent *a, int signals)

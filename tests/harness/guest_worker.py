@@ -1,6 +1,6 @@
 """The one Python process of a guest: calls functions for the host, over a serial line.
 
-A line in: ["module:function", {arguments}]; a line out: {"result": …} or {"error": text}.
+A line in: ["module:function", {arguments}], or "FILE" with that in it; a line out: {"result": …} or {"error": text}.
 """
 import importlib
 import json
@@ -23,7 +23,11 @@ def serve(line):
             if not request:
                 return
             try:
-                name, arguments = json.loads(request)
+                request = json.loads(request)
+                if isinstance(request, str):            # it is in that file
+                    with open(request) as f:
+                        request = json.load(f)
+                name, arguments = request
                 module, _, function = name.partition(':')
                 call = getattr(importlib.import_module(module), function)
                 send({'result': call(**arguments)})

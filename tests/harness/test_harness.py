@@ -98,6 +98,13 @@ class TestGuest:
         with pytest.raises(RuntimeError, match='FileNotFoundError'):
             guest.python('os:stat', path='/nosuchfile')
 
+    def test_long_requests_arrive_whole(self, guest):
+        for length in (100, 2990, 4096, 9000, 60000):
+            assert len(guest.run(['echo', 'x' * length]).out) == length + 1
+            assert guest.python('os.path:basename', p='/' + 'y' * length) == 'y' * length
+        guest.write('/tmp/long', 'z' * 10000)
+        assert guest.read('/tmp/long') == 'z' * 10000
+
     def test_a_large_answer_arrives_whole(self, guest):
         assert len(guest.read('/proc/kallsyms')) > 100000
 

@@ -1,0 +1,64 @@
+"""Runs in a guest: a client of the control socket that breaks the rules."""
+import os
+import time
+
+from tests.control.varlink import Varlink
+
+
+def ask(path, raw, half=False):
+    """Send RAW (text) and return what comes: the replies until the daemon closes, or one.
+    HALF: hang up in the middle."""
+    with Varlink(path) as v:
+        try:
+            v.raw(raw.encode('latin-1'))
+            if half:
+                return None
+            return v.receive()
+        except (BrokenPipeError, ConnectionResetError):
+            return 'closed'
+
+
+def long_message(path, megabytes):
+    """A message of so many MiB without an end."""
+    with Varlink(path) as v:
+        sent = 0
+        try:
+            for _ in range(megabytes << 4):
+                v.raw(b'x' * 65536)
+                sent += 65536
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        try:
+            return [sent, v.receive()]
+        except (OSError, AssertionError):
+            return [sent, None]
+
+
+def as_nobody(path, method, parameters):
+    """The reply to a call by a user who is not root."""
+    os.seteuid(65534)
+    try:
+        with Varlink(path) as v:
+            return v.call(method, parameters)
+    finally:
+        os.seteuid(0)
+
+
+def crowd(path, clients):
+    """So many silent clients at once; a further one's answer, once they are there and once
+    they have left."""
+    silent = []
+    for _ in range(clients):
+        silent.append(Varlink(path))
+    for v in silent:
+        v.close()
+    for _ in range(100):
+        try:
+            with Varlink(path) as v:
+                reply = v.call('io.nbdd.Manager.Status', {})
+                if reply and 'parameters' in reply and 'error' not in reply:
+                    return reply
+        except OSError:
+            pass
+        time.sleep(0.05)
+    return None

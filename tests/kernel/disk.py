@@ -1,0 +1,32 @@
+"""What the tests of a device share: a served file, a mounted filesystem on it."""
+import contextlib
+
+from tests.harness.servers import Nbdkit, QemuNbd
+
+DISK_MB = 96
+
+
+def file_server(guest, name='disk', megabytes=DISK_MB, options=(), **address):
+    """nbdkit with a file in the guest's memory, which outlives the server.  On TCP, since
+    that is where links die in all the ways there are."""
+    path = f'/tmp/{name}'
+    guest.run(['truncate', '-s', f'{megabytes}M', path])
+    return Nbdkit(guest, ['file', path], tcp='socket' not in address, options=options, **address)
+
+
+def stoppable_server(guest, name):
+    """qemu-nbd with such a file: asked to end, it just closes.  nbdkit answers what it still
+    finds with NBD_ESHUTDOWN, and the kernel makes an I/O error of each such answer."""
+    guest.run(['truncate', '-s', f'{DISK_MB}M', f'/tmp/{name}'])
+    return QemuNbd(guest, f'/tmp/{name}', tcp=True)
+
+
+@contextlib.contextmanager
+def mounted(guest, device, name='a'):
+    """A fresh ext4 on DEVICE, mounted; unmounted and found clean by fsck at the end."""
+    at = f'/mnt/{name}'
+    guest.run(['mkfs.ext4', '-q', '-F', device], timeout=60)
+    guest.sh(f'mkdir -p {at}; mount {device} {at}')
+    yield at
+    guest.run(['umount', at], timeout=60)
+    guest.run(['e2fsck', '-fn', device], timeout=60)
