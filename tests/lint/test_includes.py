@@ -29,7 +29,7 @@ DOORS = {
 # The library's public headers, which only programs on top of it see.
 PUBLIC = {'libnbd.h', 'nbdd.h'}
 # Made by lib/gen.py, for lib/api alone.
-GENERATED = {'calls.h'}
+GENERATED = {'lib/api/calls.h'}
 PUBLIC_FOR = ('lib/api', 'daemon', 'daemon/cli')
 
 
