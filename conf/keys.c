@@ -61,7 +61,7 @@ const struct conf_key conf_keys[] = {
 	  .text = "Connections to open. More than one is used only where the server says that "
 		  "it allows several; auto takes up to four there. With several, requests that "
 		  "were in flight on a lost connection are sent again only after up to 30 "
-		  "seconds, with one after 1 (see requeue-interval)." },
+		  "seconds, with one after less than 2 (see requeue-interval)." },
 	{ "block-size", CONF_SIZE, MEMBER(block_size), .min = 512, .max = 4096,
 	  .rules = CONF_ZERO | CONF_POWER_OF_2, .initial = "0", .value = "BYTES",
 	  .text = "Logical block size of the device; 0 takes what the server prefers." },
@@ -72,9 +72,9 @@ const struct conf_key conf_keys[] = {
 	  .text = "Give a connection up for dead when one request takes longer than this. "
 		  "With 0 a slow server is left alone, and only a dead one is replaced." },
 	{ "requeue-interval", CONF_USEC, MEMBER(requeue_interval_usec), .min = 100 * MSEC,
-	  .max = HOUR, .rules = CONF_ZERO, .initial = "1s", .value = "TIME",
+	  .max = HOUR, .rules = CONF_ZERO, .initial = "300ms", .value = "TIME",
 	  .text = "How often the kernel looks for requests whose connection was replaced and "
-		  "sends them again; 0 leaves the kernel's own 30 seconds. With several "
+		  "sends them again; it adds about a second of its own. 0 leaves the kernel's own 30 seconds. With several "
 		  "connections the kernel also takes a connection for dead on which one request "
 		  "takes longer than this, and sends that request again, as often as it takes "
 		  "longer: so the default is 30s there, and no slower server can be used." },

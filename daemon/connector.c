@@ -26,7 +26,7 @@ struct connect_answer {
 struct connector {
 	struct child *child;
 	const struct target *target;	/* valid at the fork; not used later */
-	char host[TARGET_HOST_MAX + 1];
+	char label[TARGET_HOST_MAX + 10];
 	uint64_t limit_usec;
 	connector_done_fn done;
 	void *userdata;
@@ -103,7 +103,7 @@ static void answer_nbd_error(struct connect_answer *a, const struct server *s)
 		text = rest + 2;
 	a->error = nbd_get_errno() ? nbd_get_errno() : ECONNRESET;
 	a->failure = classify(nbd_get_errno());
-	snprintf(a->message, sizeof(a->message), "%s: %s", s->host, text);
+	snprintf(a->message, sizeof(a->message), "%s: %s", s->label, text);
 }
 
 static int64_t block_size(struct nbd_handle *h, int type)
@@ -197,12 +197,12 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 
 	if (answer->error == -ETIMEDOUT)
 		fail(r, FAILURE_BACKOFF, "%s: no negotiated connection within %s "
-		     "(connect-timeout)", c->host, format_usec(limit, c->limit_usec));
+		     "(connect-timeout)", c->label, format_usec(limit, c->limit_usec));
 	else if (answer->error < 0 || answer->len != sizeof(*a))
 		fail(r, FAILURE_BACKOFF, "the connector process died");
 	else if (a->error) {
 		r->failure = MIN(a->failure, (uint32_t)FAILURE_PERMANENT);
-		escape_text(r->message, sizeof(r->message), a->message,
+		clean_text(r->message, sizeof(r->message), a->message,
 			    strnlen(a->message, sizeof(a->message)));
 	} else if (answer->fd < 0 || !usable_socket(answer->fd))
 		fail(r, FAILURE_PERMANENT, "the connector process sent no usable socket");
@@ -242,7 +242,7 @@ int connector_start(sd_event *event, const char *name, const struct target *targ
 	if (!c)
 		return -ENOMEM;
 	*c = (struct connector){ .target = target, .done = done, .userdata = userdata };
-	memcpy(c->host, server_of(c)->host, sizeof(c->host));
+	memcpy(c->label, server_of(c)->label, sizeof(c->label));
 	c->limit_usec = limit_usec;
 	snprintf(what, sizeof(what), "connect %s", name);
 	r = child_start(event, &(struct child_spec){

@@ -105,6 +105,7 @@ struct device {
 	unsigned round;			/* servers tried since the last pause */
 	sd_event_source *retry_timer;
 	uint64_t retry_at_usec;		/* monotonic; 0: none */
+	uint64_t trouble_usec;		/* when the first attempt failed, monotonic */
 	unsigned attempts;		/* since all was well */
 	char last_error[DEVICE_REASON_MAX];
 	char logged[DEVICE_REASON_MAX];		/* the last error that the log has */

@@ -187,7 +187,8 @@ static int run(const struct manager_options *o)
 	r = manager_load(m);
 	if (r >= 0) {
 		sd_notify(0, "READY=1");
-		log_info("ready: %zu devices to attach", m->n_devices);
+		log_info("ready: %zu device%s to attach", m->n_devices,
+			 m->n_devices == 1 ? "" : "s");
 		r = sd_event_loop(event);
 	}
 	manager_free(m);

@@ -161,6 +161,20 @@ static void resolver_main(int sock, int kept, void *arg)
 
 /* ---- in the daemon ----------------------------------------------------------------- */
 
+static void label(struct server *s, const char *host)
+{
+	const struct nbdd_address *a = &s->addresses[0];
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&a->addr;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&a->addr;
+	uint16_t port = a->addr.ss_family == AF_INET ? v4->sin_port : v6->sin6_port;
+
+	if (a->addr.ss_family == AF_UNIX)
+		snprintf(s->label, sizeof(s->label), "%s", host);
+	else
+		snprintf(s->label, sizeof(s->label),
+			 strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, ntohs(port));
+}
+
 static int take_unix(struct server *s, const char *path)
 {
 	struct sockaddr_un *un;
@@ -216,6 +230,8 @@ static int take_target(const struct resolved *r, struct target *t)
 			return -EPROTO;
 		memcpy(s->host, from->host, sizeof(s->host));
 		e = from->is_unix ? take_unix(s, from->host) : take_tcp(s, from);
+		if (e >= 0)
+			label(s, from->host);
 	}
 	return e;
 }
@@ -245,7 +261,7 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 			 e == -ECHILD ? "the resolver died" : strerror(-e));
 	} else if (r->error < 0) {
 		e = r->error;
-		escape_text(message, sizeof(message), r->message,
+		clean_text(message, sizeof(message), r->message,
 			    strnlen(r->message, sizeof(r->message)));
 	} else {
 		e = take_target(r, &target);

@@ -10,10 +10,11 @@
 #include "daemon/manager.h"
 #include "lib/util/clock.h"
 
-/* A server that refuses is asked twice a second, so that I/O goes on soon after its
- * restart; the more devices wait, the less often each asks, for one that gets through
- * wakes the others. */
-#define SOON_USEC		(500 * USEC_PER_MSEC)
+/* A server that refuses is asked four times a second, so that I/O goes on soon after its
+ * restart, but not for ever; the more devices wait, the less often each asks, for one that
+ * gets through wakes the others. */
+#define SOON_USEC		(250 * USEC_PER_MSEC)
+#define SOON_ENDS_USEC		(5 * USEC_PER_MINUTE)
 #define SOON_DEVICES		8
 #define HURRY_PAUSE_USEC	(200 * USEC_PER_MSEC)
 #define RESOLVE_PAUSE_USEC	(10 * USEC_PER_SEC)
@@ -43,7 +44,7 @@ static void schedule(struct device *d, uint64_t pause_usec)
 
 static uint64_t ceiling(const struct device *d, enum connect_failure failure)
 {
-	if (failure != FAILURE_SOON)
+	if (failure != FAILURE_SOON || now_usec() - d->trouble_usec > SOON_ENDS_USEC)
 		return d->backoff.max_usec;
 	return SOON_USEC * (1 + manager_waiting(d->manager) / SOON_DEVICES);
 }
@@ -52,7 +53,8 @@ void retry_after_failure(struct device *d, enum connect_failure failure)
 {
 	uint32_t random = 0;
 
-	d->attempts++;
+	if (d->attempts++ == 0)
+		d->trouble_usec = now_usec();
 	if (d->target.n_servers) {
 		d->target.current = (d->target.current + 1) % d->target.n_servers;
 		if (++d->round < d->target.n_servers) {

@@ -15,7 +15,8 @@
 
 /* One server, resolved. */
 struct server {
-	char host[TARGET_HOST_MAX + 1];		/* or socket path; for messages and TLS */
+	char host[TARGET_HOST_MAX + 1];		/* or socket path */
+	char label[TARGET_HOST_MAX + 10];	/* for messages: HOST:PORT, or the path */
 	size_t n_addresses;
 	struct nbdd_address *addresses;
 };

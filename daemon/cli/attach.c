@@ -136,7 +136,7 @@ static void print_result(struct json_object *reply)
 		const char *sentence = json_object_get_string(w);
 
 		if (sentence)
-			cli_warning("%s", escape_text(text, sizeof(text), sentence,
+			cli_warning("%s", clean_text(text, sizeof(text), sentence,
 						      strlen(sentence)));
 	}
 }

@@ -15,8 +15,8 @@ struct json_object *member(struct json_object *o, const char *key)
 static char *escape_string(char *buf, size_t size, struct json_object *o)
 {
 	if (!json_object_is_type(o, json_type_string))
-		return escape_text(buf, size, "", 0);
-	return escape_text(buf, size, json_object_get_string(o),
+		return clean_text(buf, size, "", 0);
+	return clean_text(buf, size, json_object_get_string(o),
 			   (size_t)json_object_get_string_len(o));
 }
 

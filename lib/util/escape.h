@@ -9,6 +9,10 @@
  * not fit is replaced by `...`.  Returns DST. */
 char *escape_text(char *dst, size_t size, const char *text, size_t len);
 
+/* The same for a sentence whose parts were escaped where they came in, by somebody who is
+ * not trusted to have done it: backslashes stay. */
+char *clean_text(char *dst, size_t size, const char *text, size_t len);
+
 /* Is TEXT printable as it stands: UTF-8, no control bytes, no marks that turn the direction
  * of text?  (A backslash is.) */
 bool text_is_printable(const char *text, size_t len);

@@ -95,7 +95,7 @@ TEST(defaults_are_those_of_the_table_and_count_as_not_given)
 	CHECK_INT(k.connections, 1);
 	CHECK(k.dead_timeout_usec == USEC_INFINITY);
 	CHECK_INT(k.timeout_usec, 0);
-	CHECK_INT(k.requeue_interval_usec, USEC_PER_SEC);
+	CHECK_INT(k.requeue_interval_usec, 300 * USEC_PER_MSEC);
 	device_keys_deinit(&k);
 }
 
