@@ -14,4 +14,4 @@ def pytest_collection_modifyitems(items):
     for item in items:
         for part, why in NOT_YET.items():
             if part in item.nodeid and library().is_ours:
-                item.add_marker(pytest.mark.xfail(reason=why, strict=False))
+                item.add_marker(pytest.mark.xfail(reason=why, strict=True))
