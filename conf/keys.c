@@ -74,7 +74,8 @@ const struct conf_key conf_keys[] = {
 	{ "requeue-interval", CONF_USEC, MEMBER(requeue_interval_usec), .min = 100 * MSEC,
 	  .max = HOUR, .rules = CONF_ZERO, .initial = "300ms", .value = "TIME",
 	  .text = "How often the kernel looks for requests whose connection was replaced and "
-		  "sends them again; it adds about a second of its own. 0 leaves the kernel's own 30 seconds. With several "
+		  "sends them again; it adds about a second of its own. 0 leaves the kernel's "
+		  "own 30 seconds. With several "
 		  "connections the kernel also takes a connection for dead on which one request "
 		  "takes longer than this, and sends that request again, as often as it takes "
 		  "longer: so the default is 30s there, and no slower server can be used." },

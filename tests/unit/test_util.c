@@ -394,6 +394,6 @@ TEST(clean_text_keeps_what_was_escaped_before)
 {
 	char buf[64];
 
-	CHECK_STR(clean_text(buf, sizeof(buf), "a\\x1b\x1b[m", 9), "a\\x1b\\x1b[m");
+	CHECK_STR(clean_text(buf, sizeof(buf), "a\\x1b\x1b[m", 8), "a\\x1b\\x1b[m");
 	CHECK_STR(escape_text(buf, sizeof(buf), "a\\x1b", 5), "a\\x5cx1b");
 }
