@@ -1,8 +1,8 @@
 """The public interface of libnbd.so.0 as one table.
 
-gen.py makes from it: libnbd.h, nbdd.h, the symbol version script, the entry points with
-their state and argument checks, and the man pages.  The C logic of call X is the
-hand-written function api_X() in lib/api/.
+gen.py makes from it: libnbd.h, nbdd.h, the symbol version script and the entry points with
+their state and argument checks; manpages.py, with api_text.py, the manual pages.  The C logic
+of call X is the hand-written function api_X() in lib/api/.
 
 A call's arguments are words `NAME:KIND`, or `cb.KIND` for a callback; kinds stand in
 gen.py.  `states` are the groups of states in which the call is permitted.  Marks:
@@ -67,7 +67,6 @@ class Call:
     args: str
     states: str
     marks: str = ''
-    text: str = ''
 
     @property
     def symbol(self):

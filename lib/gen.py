@@ -9,6 +9,7 @@ import textwrap
 
 from api import (CALLBACKS, CALLS, CONSTANTS, ENUMS, FLAGS, NODES, OWN_NODE, VERSION,
                  VERSION_EXTRA)
+from api_text import TEXTS
 
 # kind: C type, how it is shown in the debug log (format, argument), may it not be NULL
 KINDS = {
@@ -199,6 +200,12 @@ def constants():
     return out + '\n'
 
 
+def callback_type(name):
+    fn = wrap(f'  int (*callback) (void *user_data, {CALLBACKS[name]});')
+    return (f'typedef struct {{\n{fn}\n  void *user_data;\n'
+            f'  void (*free) (void *user_data);\n}} nbd_{name}_callback;\n')
+
+
 def callbacks():
     out = '''typedef struct {
   uint64_t length;		/* bytes */
@@ -208,11 +215,9 @@ def callbacks():
 /* Callbacks are passed by value.  free, unless NULL, is called exactly once, after the last
  * use of the callback, also when the call that took it fails. */
 '''
-    for name, args in CALLBACKS.items():
-        fn = wrap(f'  int (*callback) (void *user_data, {args});')
-        out += (f'typedef struct {{\n{fn}\n  void *user_data;\n'
-                f'  void (*free) (void *user_data);\n}} nbd_{name}_callback;\n'
-                f'#define LIBNBD_HAVE_NBD_{name.upper()}_CALLBACK 1\n\n')
+    for name in CALLBACKS:
+        out += (callback_type(name)
+                + f'#define LIBNBD_HAVE_NBD_{name.upper()}_CALLBACK 1\n\n')
     return out + ('#ifdef __cplusplus\n'
                   '#define NBD_NULL_COMPLETION (nbd_completion_callback ())\n'
                   '#else\n'
@@ -271,7 +276,9 @@ def own_header():
     out = BANNER + OWN_TOP
     for call in CALLS:
         if call.own:
-            text = '/* ' + '\n * '.join(textwrap.wrap(' '.join(call.text.split()), 84)) + ' */'
+            title, text, _ = TEXTS[call.name]
+            text = f'{title[0].upper()}{title[1:]}.  {text}'
+            text = '/* ' + '\n * '.join(textwrap.wrap(' '.join(text.split()), 84)) + ' */'
             out += f'{text}\n{declaration(call)}\n'
     return out + HEADER_END.replace('LIBNBD_H', 'NBDD_H')
 

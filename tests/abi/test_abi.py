@@ -191,3 +191,20 @@ def test_pkg_config_file_leads_to_header_and_library(tmp_path):
     run('gcc', '-o', tmp_path / 'use', source, *flags)
     run(tmp_path / 'use', env={'LD_LIBRARY_PATH': str(BUILD)})
     assert run('pkg-config', '--modversion', 'libnbd', env=env).startswith('1.24.')
+
+
+def test_every_call_has_its_manual_page():
+    pages = BUILD / 'man'
+    for name in [*exports(), 'libnbd']:
+        text = (pages / f'{name}.3').read_text()
+        for section in ('NAME', 'SYNOPSIS', 'DESCRIPTION'):
+            assert f'\n.SH {section}\n' in text, name
+        if name != 'libnbd':
+            assert '\n.SH RETURN VALUE\n' in text and '\n.SH EXAMPLE\n' in text, name
+
+
+def test_manual_pages_refer_to_pages_that_exist():
+    pages = {p.stem for p in (BUILD / 'man').glob('*.3')} | {'sd_listen_fds'}
+    for page in (BUILD / 'man').glob('*.3'):
+        for name in re.findall(r'\\fB(\w+)\\fR\(3\)', page.read_text()):
+            assert name in pages, f'{page.name} refers to {name}(3)'
