@@ -146,7 +146,7 @@ static int take_query(struct nbdd_uri *u, const char *query)
 	return 0;
 }
 
-static int take_tcp(struct nbdd_uri *u, const struct uri_parts *p)
+static int take_tcp(struct nbdd_uri *u, const struct uri_parts *p, char *message)
 {
 	const char *server = p->server && *p->server ? p->server : "localhost";
 	size_t len = strlen(server);
@@ -156,6 +156,8 @@ static int take_tcp(struct nbdd_uri *u, const struct uri_parts *p)
 		server++;
 		len -= 2;
 	}
+	if (!len)
+		return fail(message, -EINVAL, "the host of the NBD URI is empty brackets");
 	u->host = strndup(server, len);
 	if (p->port ? asprintf(&u->port, "%d", p->port) < 0
 		    : !(u->port = strdup(NBD_PORT)))
@@ -202,7 +204,7 @@ static int take_parts(struct nbdd_uri *u, const struct uri_parts *p, char *messa
 			    uri_scheme(NBDD_TRANSPORT_UNIX, true));
 	switch (u->transport) {
 	case NBDD_TRANSPORT_TCP:
-		return take_tcp(u, p);
+		return take_tcp(u, p, message);
 	case NBDD_TRANSPORT_UNIX:
 		return take_unix(u, message);
 	default:
