@@ -1,18 +1,21 @@
-/* fuzz_NAME [-n RUNS] [-s SEED] FILE-or-DIRECTORY...
+/* fuzz_NAME [-n RUNS | -t SECONDS] [-s SEED] FILE-or-DIRECTORY...
  *
- * Gives every file to the fuzz target as it stands, then RUNS inputs made from them by
- * changing, cutting, repeating and joining parts; the same SEED makes the same inputs.  Input
- * that ends the program lies in the file ./crash-input. */
+ * Gives every file to the fuzz target as it stands, then RUNS inputs made from them, or as
+ * many as there is time for, by changing, cutting, repeating and joining parts; the same SEED
+ * makes the same inputs.  Input that ends the program, or takes it longer than ten seconds,
+ * lies in the file ./crash-input. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/util/clock.h"
 #include "tests/fuzz/fuzz.h"
 
 #define INPUT_MAX 8192
 #define INPUTS_MAX 1024
+#define HANG_SECONDS 10
 
 struct input {
 	size_t len;
@@ -132,19 +135,24 @@ static void run(struct fuzzer *f, const struct input *in)
 	if (ftruncate(fileno(f->last), 0) < 0 ||
 	    fwrite(in->data, 1, in->len, f->last) != in->len || fflush(f->last) != 0)
 		exit(2);
+	alarm(HANG_SECONDS);
 	LLVMFuzzerTestOneInput(data, in->len);
+	alarm(0);
 	free(data);
 }
 
 int main(int argc, char **argv)
 {
 	struct fuzzer f = { .state = 1 };
-	unsigned long runs = 0;
+	unsigned long runs = 0, done = 0;
+	uint64_t until = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "n:s:")) != -1) {
+	while ((option = getopt(argc, argv, "n:s:t:")) != -1) {
 		if (option == 'n')
 			runs = strtoul(optarg, NULL, 10);
+		else if (option == 't')
+			until = now_usec() + strtoul(optarg, NULL, 10) * USEC_PER_SEC;
 		else if (option == 's')
 			f.state = strtoull(optarg, NULL, 10) + 1;
 		else
@@ -157,14 +165,14 @@ int main(int argc, char **argv)
 		return 2;
 	for (size_t i = 0; i < f.n; i++)
 		run(&f, f.inputs[i]);
-	for (unsigned long i = 0; i < runs; i++) {
+	for (; done < runs || now_usec() < until; done++) {
 		struct input in = *f.inputs[rnd(&f, f.n)];
 
 		for (size_t changes = 1 + rnd(&f, 8); changes; changes--)
 			mutate(&f, &in);
 		run(&f, &in);
 	}
-	printf("%zu files, %lu inputs\n", f.n, runs);
+	printf("%zu files, %lu inputs\n", f.n, done);
 	fclose(f.last);
 	unlink("crash-input");
 	for (size_t i = 0; i < f.n; i++)
