@@ -288,7 +288,16 @@ static void make_dirs(const char *path)
 	mkdir(path, 0755);
 }
 
-static void mount_all(const char *share)
+/* The machine's directory PATH, under the same name. */
+static void mount_host(const char *path, unsigned long flags)
+{
+	make_dirs(path);
+	if (mount("none", path, "hostfs", flags, path) < 0)
+		die(path);
+}
+
+/* TREE, what is tested, may lie below a directory that is the guest's own, as /tmp is. */
+static void mount_all(const char *share, const char *tree)
 {
 	static const struct { const char *type, *at, *options; } mounts[] = {
 		{ "proc", "/proc", NULL },
@@ -311,9 +320,9 @@ static void mount_all(const char *share)
 	}
 	/* A mount on /run also gives processes the usual places below it. */
 	mkdir("/run/lock", 0755);
-	make_dirs(share);
-	if (mount("none", share, "hostfs", 0, share) < 0)
-		die(share);
+	mount_host(share, 0);
+	if (tree && access(tree, F_OK) < 0)
+		mount_host(tree, MS_RDONLY);
 	if (symlink("/proc/self/fd", "/dev/fd") < 0 && errno != EEXIST)
 		die("/dev/fd");
 }
@@ -376,12 +385,13 @@ int main(void)
 	const char *share = getenv("SHARE");	/* from the kernel's command line */
 	struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
 
-	mount_all(share ? share : "/run/share");
+	mount_all(share ? share : "/run/share", getenv("TREE"));
 	load_modules(share ? share : "/run/share");
 	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
 	setenv("HOME", "/root", 1);
 	setenv("LANG", "C.UTF-8", 1);
 	unsetenv("SHARE");
+	unsetenv("TREE");
 	unsetenv("TERM");
 	p[0].fd = a.line = open_line();
 	p[1].fd = watch_children(&a.usual_mask);

@@ -171,7 +171,8 @@ class Guest(Machine):
                  'rootfstype=hostfs', 'rootflags=/', 'ro', f'init={AGENT}',
                  'con=null', 'con0=null,fd:1', f'ssl0=fd:{a},fd:{a}', f'ssl1=fd:{b},fd:{b}',
                  'panic=-1', 'quiet', 'loglevel=3',
-                 f'uml_dir={self.path}', 'umid=uml', f'SHARE={self.path}'],
+                 f'uml_dir={self.path}', 'umid=uml', f'SHARE={self.path}',
+                 f'TREE={ROOT}'],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=(a, b),
                 env={**os.environ, 'TMPDIR': '/dev/shm' if fits else '/tmp'},
                 start_new_session=True)
