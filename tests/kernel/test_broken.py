@@ -7,7 +7,7 @@ from tests.harness.daemon import Daemon
 from tests.kernel.disk import file_server
 
 pytestmark = pytest.mark.guest
-CONTROL = 'tests.kernel.control:'
+CONTROL = 'tests.kernel.inside:'
 
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,9 @@
-"""Runs in a guest: a client of the control socket that breaks the rules."""
+"""Runs in a guest: a client of the control socket that breaks the rules, and other things
+that no program there does."""
+import ctypes
 import os
+import re
+import socket
 import time
 
 from tests.control.varlink import Varlink
@@ -62,3 +66,26 @@ def crowd(path, clients):
             pass
         time.sleep(0.05)
     return None
+
+
+def cut_connection(pid, port, which):
+    """End the WHICH-th of the connections that the server PID has on its PORT, and no other,
+    as a middlebox would."""
+    with open('/proc/net/tcp') as f:
+        lines = [line.split() for line in f][1:]
+    inodes = [line[9] for line in lines
+              if line[1].endswith(f':{port:04X}') and line[3] == '01']
+    fds = {}
+    for name in os.listdir(f'/proc/{pid}/fd'):
+        m = re.fullmatch(r'socket:\[(\d+)\]', os.readlink(f'/proc/{pid}/fd/{name}'))
+        if m and m.group(1) in inodes:
+            fds[int(name)] = m.group(1)
+    pidfd = os.pidfd_open(pid)
+    pidfd_getfd = 438
+    fd = ctypes.CDLL(None, use_errno=True).syscall(pidfd_getfd, pidfd, sorted(fds)[which], 0)
+    os.close(pidfd)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), 'pidfd_getfd')
+    with socket.socket(fileno=fd) as s:
+        s.shutdown(socket.SHUT_RDWR)
+    return len(fds)

@@ -1,0 +1,154 @@
+"""The main job: a filesystem on a device goes through its server's deaths unharmed."""
+import pytest
+
+from tests.harness.daemon import Daemon
+from tests.harness.wait import Stopwatch, wait_until
+from tests.harness.workload import Workload
+from tests.kernel.disk import file_server, mounted, stoppable_server
+
+pytestmark = pytest.mark.guest
+# Seconds from the server's return until new I/O and that in flight have ended.  The
+# reports that it is measured by come every 0.1 s.
+RESUMED = 2.0 + 0.2
+
+
+@pytest.fixture(scope='module')
+def daemon(guest):
+    with Daemon(guest) as d:
+        yield d
+
+
+class Outage:
+    """One way of losing the server; `begin`, `end`."""
+
+    def __init__(self, guest, server):
+        self.guest, self.server = guest, server
+
+
+class Killed(Outage):
+    def begin(self):
+        self.server.kill()
+
+    def end(self):
+        self.server.start()
+
+
+class Stopped(Outage):
+    def begin(self):
+        self.server.kill(15)
+
+    def end(self):
+        self.server.start()
+
+
+class BlackHole(Outage):
+    def begin(self):
+        self.guest.run(['ip', 'link', 'set', 'lo', 'down'])
+
+    def end(self):
+        self.guest.run(['ip', 'link', 'set', 'lo', 'up'])
+
+
+class Hung(Outage):
+    def begin(self):
+        self.server.stop()
+
+    def end(self):
+        self.server.cont()
+
+
+def test_a_filesystem_survives_four_outages_without_an_error(guest, daemon):
+    with stoppable_server(guest, 'four') as server:
+        device = daemon.attach(server.uri, name='four')
+        assert guest.block(device[8:], 'queue/io_timeout') == '300'
+        with mounted(guest, device) as at:
+            writers = [Workload(guest, f'{at}/buffered', size='24M').start(),
+                       Workload(guest, f'{at}/direct', size='8M', direct=True).start()]
+            took = {}
+            for kind in (Killed, Stopped, BlackHole, Hung):
+                outage = kind(guest, server)
+                before = daemon.status('four')['outages']['count']
+                outage.begin()
+                writers[1].wait_stuck(1500)
+                if kind is not Hung:            # that one cannot be told from a slow one
+                    s = daemon.wait_state('four', 'reconnecting', timeout=10)
+                    assert s['outages']['count'] == before + 1
+                    assert s['connections'][0]['state'] != 'connected'
+                outage.end()
+                watch = Stopwatch()
+                for w in writers:
+                    w.wait_flowing(30)
+                took[kind.__name__] = round(watch(), 2)
+                s = daemon.wait_state('four', 'connected')
+                if kind is not Hung:
+                    assert s['outages']['last']['reason']
+                    # A black hole is not known to be one until the kernel gives up.
+                    assert s['outages']['last']['duration_usec'] > 1e6 or kind is BlackHole
+            print('resumed after', took)
+            for w in writers:
+                w.finish()
+        assert max(took.values()) <= RESUMED, took
+        daemon.detach('four')
+    assert 'I/O error' not in guest.dmesg()
+
+
+def test_a_server_that_takes_8_s_to_answer_is_left_alone(guest, daemon):
+    with file_server(guest, 'slow', options=['--filter=delay']) as server:
+        server.plugin.append('rdelay=8')
+        server.restart()
+        device = daemon.attach(server.uri, name='slow')
+        watch = Stopwatch()
+        guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct'],
+                  timeout=60)
+        assert watch() >= 8
+        s = daemon.status('slow')
+        assert s['state'] == 'connected' and s['outages']['count'] == 0
+        daemon.detach('slow')
+
+
+def test_the_same_server_can_die_again_while_io_resumes(guest, daemon):
+    with file_server(guest, 'again') as server:
+        device = daemon.attach(server.uri, name='again')
+        w = Workload(guest, device, direct=True, size='16M').start()
+        for _ in range(5):
+            server.restart()
+            wait_until(lambda: daemon.status('again')['outages']['count'] > 0, 10)
+        w.wait_flowing(10)
+        w.finish()
+        daemon.detach('again')
+
+
+@pytest.mark.parametrize('which', [0, 1])
+def test_two_connections_carry_on_when_one_dies(guest, daemon, which):
+    with file_server(guest, 'two') as server:
+        device = daemon.attach(server.uri, name='two', connections=2, requeue_interval='500ms')
+        before = daemon.status('two')['connections']
+        assert [c['state'] for c in before] == ['connected'] * 2
+        w = Workload(guest, device, direct=True, size='16M').start()
+        guest.python('tests.kernel.inside:cut_connection', pid=server.pid, port=server.port,
+                     which=which)
+        watch = Stopwatch()
+        guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct'])
+        assert watch() < 1, 'new I/O takes the other connection at once'
+        w.wait_flowing(RESUMED)
+
+        def replaced():
+            s = daemon.status('two')
+            assert [c['state'] for c in s['connections']] == ['connected'] * 2, s
+            return [c['since'] for c in s['connections']] != [c['since'] for c in before]
+        wait_until(replaced)
+        assert daemon.status('two')['outages']['count'] == 0, 'one is enough to carry on'
+        w.finish()
+        daemon.detach('two')
+
+
+def test_a_server_without_multi_conn_gets_one_connection_and_a_warning(guest, daemon):
+    with file_server(guest, 'single', options=['--filter=multi-conn']) as server:
+        server.plugin.append('multi-conn-mode=disable')
+        server.restart()
+        daemon.attach(server.uri, name='single', connections=2)
+        s = daemon.status('single')
+        assert len(s['connections']) == 1
+        assert any('connection' in w for w in s['warnings'])
+        assert 'multi' in daemon.log().lower()
+        daemon.detach('single')
