@@ -12,9 +12,9 @@
  * that is old, torn or somebody else's is told from the right one.  A write that failed, or
  * was not yet synced, leaves both the old and the new contents allowed.
  *
- * Every 100 ms a line of JSON goes to stdout, and one with "final":true at the end:
- * `oldest_ms` is the age of the oldest operation in flight, `longest_ms` the longest that one
- * took.  Exit status 0: no error and no mismatch. */
+ * Every 100 ms a line of JSON goes to stdout, and one with "final":true at the end: `at_ms` is
+ * the time since boot, `oldest_ms` the age of the oldest operation in flight, `longest_ms`
+ * the longest that one took.  Exit status 0: no error and no mismatch. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -269,10 +269,11 @@ static void report(const struct verifier *v, bool final)
 		oldest = since ? MAX(oldest, usec_sub(now, since)) : oldest;
 		first_error = first_error ? first_error : j->first_error;
 	}
-	printf("{\"ops\":%llu,\"reads\":%llu,\"writes\":%llu,\"errors\":%llu,"
+	printf("{\"at_ms\":%llu,\"ops\":%llu,\"reads\":%llu,\"writes\":%llu,\"errors\":%llu,"
 	       "\"mismatches\":%llu,\"longest_ms\":%llu,\"oldest_ms\":%llu,"
 	       "\"first_error\":\"%s\",\"final\":%s}\n",
-	       (unsigned long long)(reads + writes), (unsigned long long)reads,
+	       (unsigned long long)now / 1000, (unsigned long long)(reads + writes),
+	       (unsigned long long)reads,
 	       (unsigned long long)writes, (unsigned long long)errors,
 	       (unsigned long long)mismatches, (unsigned long long)longest / 1000,
 	       (unsigned long long)oldest / 1000,

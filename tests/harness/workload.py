@@ -41,11 +41,26 @@ class Workload:
         wait_until(lambda: self.progress()['oldest_ms'] >= ms, timeout,
                    'an operation that waits for the server')
 
-    def wait_flowing(self, timeout):
-        """Wait until operations end again and none is left from before."""
-        before = self.ops()
-        wait_until(lambda: (p := self.progress())['ops'] > before + 20 and
-                   p['oldest_ms'] < 500, timeout, 'I/O to flow again')
+    def now_ms(self):
+        """The machine's time as in `at_ms`."""
+        return int(float(self.machine.read('/proc/uptime').split()[0]) * 1000)
+
+    def wait_flowing(self, timeout, since_ms=None):
+        """Wait until everything that was in flight at SINCE_MS (default: now) has ended and
+        more has been done since.  Returns after how many seconds that was so, to 0.1 s."""
+        since = since_ms or self.now_ms()
+
+        def flowing():
+            reports = [r for r in map(json.loads, filter(
+                lambda line: line.startswith('{'), self.process.output.split('\n')[:-1]))]
+            before = [r for r in reports if r['at_ms'] <= since]
+            for r in reports[len(before):]:
+                begun = r['at_ms'] - r['oldest_ms']
+                if r['ops'] > before[-1]['ops'] and (r['oldest_ms'] == 0 or begun > since):
+                    return r
+            return None
+        report = wait_until(flowing, timeout, 'I/O to flow again')
+        return (report['at_ms'] - since) / 1000
 
     def finish(self, timeout=60, good=True):
         """Stop it, let it check every block, return its last report."""
