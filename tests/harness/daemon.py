@@ -37,7 +37,7 @@ class Daemon:
         return f'{self.runtime_dir}/control'
 
     def start(self):
-        """Start it and return when its control socket listens."""
+        """Start it and return when it has read its files and serves."""
         self.process = self.machine.spawn(
             [*self.wrapper, NBDD, f'--config={self.config_path}',
              f'--nbdtab={self.nbdtab_path}', f'--runtime-dir={self.runtime_dir}'], env=self.env)
@@ -45,8 +45,8 @@ class Daemon:
         def ready():
             if self.process.rc is not None:
                 raise RuntimeError(f'nbdd ended with {self.process.rc}\n{self.log()}')
-            return self.machine.listening(unix=self.socket)
-        wait_until(ready, START_TIMEOUT, 'nbdd to listen')
+            return 'nbdd: ready: ' in self.log()
+        wait_until(ready, START_TIMEOUT, 'nbdd to be ready')
         return self
 
     def log(self):

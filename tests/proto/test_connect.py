@@ -212,7 +212,8 @@ def test_no_descriptor_is_leaked_by_any_way_of_ending(serve, tmp_path):
         server.wait_for(lambda: all(s.ended for s in server.sessions))
         if n == 1:
             before = count()
-    assert count() == before
+    # The server's side is in this process, too, and may take a moment to close.
+    wait_until(lambda: count() <= before, 10, 'every descriptor to be closed')
 
 
 # Commands ---------------------------------------------------------------------------------
