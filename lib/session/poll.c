@@ -43,31 +43,35 @@ ssize_t session_receive(struct nbd_handle *h, const struct iovec *iov, size_t n,
 	return r;
 }
 
+/* NBD_OPT_ABORT was sent: a server may close without a reply. */
+static bool is_aborting(struct nbd_handle *h)
+{
+	return atomic_load(&h->phase) == PHASE_OPTION && h->option.by_user &&
+	       h->option.plan == PLAN_ABORT;
+}
+
 /* The server hung up.  After NBD_CMD_DISC or NBD_OPT_ABORT, or when nothing was asked of it,
  * that is an end in order. */
 static int end_of_file(struct nbd_handle *h)
 {
 	enum phase p = atomic_load(&h->phase);
 
-	if (p == PHASE_OPTION && h->option.plan == PLAN_ABORT && h->option.by_user) {
+	bool idle = p == PHASE_TRANSMISSION && !atomic_load(&h->in_flight) && !h->rx.partial;
+
+	if (idle || h->disconnecting || is_aborting(h)) {
 		session_closed(h);
 		return 0;
 	}
-	if (p != PHASE_TRANSMISSION) {
-		session_error(h, 0, "recv: server disconnected unexpectedly");
-		return session_die(h);
-	}
-	if (h->disconnecting || (!atomic_load(&h->in_flight) && !h->rx.partial))
-		session_closed(h);
-	else
-		session_die(h);		/* told by the commands, which fail */
-	return 0;
+	session_error(h, p == PHASE_TRANSMISSION ? ENOTCONN : 0,
+		      "recv: server disconnected unexpectedly");
+	return session_die(h);
 }
 
 static int receive_failed(struct nbd_handle *h, int error)
 {
-	/* A peer that closes with our NBD_CMD_DISC unread resets the connection. */
-	if (error == ECONNRESET && h->disconnecting && !atomic_load(&h->in_flight)) {
+	/* A peer that closes with our farewell unread resets the connection. */
+	if (error == ECONNRESET &&
+	    (is_aborting(h) || (h->disconnecting && !atomic_load(&h->in_flight)))) {
 		session_closed(h);
 		return 0;
 	}

@@ -5,8 +5,6 @@ from tests.harness.nbd_ctypes import library
 
 # Promises that the library does not keep yet: part of a test's name, and why.
 NOT_YET = {
-    'test_negotiation_can_be_left[nbd_server]': 'a reset after ABORT is an error',
-    'test_killed_server_is_an_error_for_all_in_flight': 'nbd_poll returns 1',
 }
 
 

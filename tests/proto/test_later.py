@@ -78,7 +78,8 @@ def test_statistics_count_bytes_and_messages(connected):
     after = stats(h)
     assert [b - a for a, b in zip(before, after)] == [
         28 + 1000 + 28, 2, 16 + 16 + 500, 2]
-    assert after[0] == server.received and after[2] == server.session().sent
+    assert after[0] == server.received
+    server.wait_for(lambda: after[2] == server.session().sent)
 
 
 @needs("stats_bytes_sent")
