@@ -58,8 +58,8 @@ static bool taken_by_other(const struct device *d, char reason[static DEVICE_REA
 	if (nbdk_sysfs_read((unsigned)d->index, &info) < 0 || !info.connected)
 		return false;
 	escape_text(backend, sizeof(backend), info.backend, strlen(info.backend));
-	snprintf(reason, DEVICE_REASON_MAX, "/dev/nbd%d is connected already, not by this "
-		 "nbdd (by process %d, identifier '%s')", d->index, info.pid, backend);
+	snprintf(reason, DEVICE_REASON_MAX, "/dev/nbd%d is connected already (by process "
+		 "%d, identifier '%s')", d->index, info.pid, backend);
 	return true;
 }
 

@@ -54,12 +54,21 @@ void manager_remove(struct manager *m, struct device *d)
 		}
 }
 
+/* An index that the files give to a device is kept for it. */
+static bool index_configured(const struct manager *m, int index)
+{
+	for (size_t i = 0; m->conf && i < m->conf->n_devices; i++)
+		if (m->conf->devices[i].index == index)
+			return true;
+	return false;
+}
+
 int manager_free_index(struct manager *m, int after)
 {
 	struct nbdk_info info;
 	int index = after + 1;
 
-	while (manager_find_index(m, (unsigned)index) ||
+	while (manager_find_index(m, (unsigned)index) || index_configured(m, index) ||
 	       (nbdk_sysfs_read((unsigned)index, &info) == 0 && info.connected))
 		index++;
 	return index;

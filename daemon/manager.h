@@ -54,7 +54,8 @@ int manager_add(struct manager *m, struct device *d);
 void manager_remove(struct manager *m, struct device *d);
 /* Read the files anew, unless a device is out, which might be the one that holds them. */
 void manager_read_conf(struct manager *m);
-/* The lowest index that neither the kernel nor the registry uses, above AFTER (-1). */
+/* The lowest index above AFTER (-1) that neither the kernel, nor the registry, nor a device
+ * of the files uses. */
 int manager_free_index(struct manager *m, int after);
 
 /* A connector slot is free again: start whoever waits. */
