@@ -59,6 +59,9 @@ static int set_queries(struct nbd_handle *h, char **queries)
 static int begin(struct nbd_handle *h, enum plan plan, char **queries,
 		 nbd_context_callback *context, nbd_completion_callback *completion)
 {
+	/* "NBD_OPT_LIST_META_CONTEXT": must not be sent without structured replies. */
+	if (!h->export.structured_replies)
+		return session_error(h, ENOTSUP, "server lacks structured replies");
 	if (queries && set_queries(h, queries) < 0)
 		return -1;
 	h->option.context = CALLBACK_TAKE(context);
