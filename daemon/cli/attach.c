@@ -71,6 +71,12 @@ static int check_keys(const struct cli *cli, struct json_object *keys)
 	return r < 0 ? cli_error(cli, CLI_USAGE, "attach: %s", error) : CLI_OK;
 }
 
+static bool has_server(const struct cli_arguments *a)
+{
+	return json_object_object_get_ex(a->keys, "uri", NULL) ||
+	       json_object_object_get_ex(a->keys, "addresses", NULL);
+}
+
 static int build_params(const struct cli *cli, const struct cli_arguments *a,
 			struct json_object *params)
 {
@@ -87,10 +93,13 @@ static int build_params(const struct cli *cli, const struct cli_arguments *a,
 		add_text(params, "device", device);
 	if (name)
 		add_text(params, "name", name);
-	r = place_word(cli, a, params);
+	if (!a->n_words && !has_server(a))
+		return cli_error(cli, CLI_USAGE, "attach: what? Give a URI, the name of a "
+				 "configured device, or --addresses=SERVER[,...]");
+	r = a->n_words ? place_word(cli, a, params) : CLI_OK;
 	if (r == CLI_OK && json_object_object_length(a->keys))
 		json_object_object_add(params, "keys", json_object_get(a->keys));
-	if (r == CLI_OK && is_uri(a->words[0]))
+	if (r == CLI_OK && has_server(a))
 		r = check_keys(cli, a->keys);
 	return r;
 }
@@ -143,7 +152,7 @@ static void print_result(struct json_object *reply)
 
 int verb_attach(struct cli *cli, const struct cli_arguments *a)
 {
-	struct attach at = { .what = a->words[0], .since = now_usec() };
+	struct attach at = { .what = a->n_words ? a->words[0] : "the device", .since = now_usec() };
 	struct json_object *params = cli_must(json_object_new_object());
 	int r = build_params(cli, a, params);
 

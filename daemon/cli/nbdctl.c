@@ -10,15 +10,16 @@
 #define DEVICE_WORDS "/dev/nbdN, nbdN, or the name that it was given"
 
 const struct cli_verb cli_verbs[] = {
-	{ "attach", "URI|NAME [--device=/dev/nbdN] [--name=NAME] [--KEY=VALUE ...]",
+	{ "attach", "[URI|NAME] [--device=/dev/nbdN] [--name=NAME] [--KEY=VALUE ...]",
 	  "Attach an export and print its device.",
-	  "URI is an NBD URI; NAME, or /dev/nbdN, a device of nbdd.conf or nbdtab. "
+	  "URI is an NBD URI; NAME, or /dev/nbdN, a device of nbdd.conf or nbdtab. With "
+	  "--addresses, which may name several servers, neither is needed. "
 	  "The command returns when the device is ready for use, or says why it is not. "
 	  "What is attached already, under the same name from the same server, is a "
 	  "success.",
 	  { { "device", "/dev/nbdN", "The device to use; by default a free one." },
 	    { "name", "NAME", "A name for the device, by which other commands know it." } },
-	  1, 1, true, verb_attach },
+	  0, 1, true, verb_attach },
 	{ "detach", "DEVICE [--force]", "Detach a device.",
 	  "DEVICE is " DEVICE_WORDS ". A device that is mounted or otherwise in use stays, "
 	  "and the command says who holds it.",

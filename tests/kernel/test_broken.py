@@ -4,6 +4,7 @@ import pathlib
 import pytest
 
 from tests.harness.daemon import Daemon
+from tests.harness.wait import wait_until
 from tests.kernel.disk import file_server
 
 pytestmark = pytest.mark.guest
@@ -102,7 +103,8 @@ class TestControl:
         for raw in ('{"method": "io.nbdd.Man', '{', '\0{"method"'):
             guest.python(CONTROL + 'ask', path=daemon.socket, raw=raw, half=True)
         assert daemon.status('kept')
-        assert len(guest.proc_fds(daemon.pid)) <= fds
+        wait_until(lambda: len(guest.proc_fds(daemon.pid)) <= fds, 10,
+                   'descriptors to be closed')
 
     def test_who_is_not_root_may_look_and_not_touch(self, guest, daemon):
         call = lambda method, **parameters: guest.python(               # noqa: E731

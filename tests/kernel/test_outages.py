@@ -116,6 +116,21 @@ def test_the_same_server_can_die_again_while_io_resumes(guest, daemon):
         daemon.detach('again')
 
 
+def test_the_next_address_is_used_when_the_first_server_is_gone(guest, daemon):
+    with file_server(guest, 'both') as first, file_server(guest, 'both') as second:
+        daemon.ctl('attach', '--name=both', '--connections=1',
+                   f'--addresses=localhost:{first.port},127.0.0.1:{second.port}')
+        assert daemon.status('both')['peer'].endswith(f':{first.port}')
+        w = Workload(guest, daemon.status('both')['device'], direct=True, size='8M').start()
+        first.kill()
+        w.wait_flowing(10)
+        s = daemon.wait_state('both', 'connected')
+        assert s['peer'] == f'127.0.0.1:{second.port}'
+        assert s['outages']['count'] == 1
+        w.finish()
+        daemon.detach('both')
+
+
 @pytest.mark.parametrize('which', [0, 1])
 def test_two_connections_carry_on_when_one_dies(guest, daemon, which):
     with file_server(guest, 'two') as server:
