@@ -252,10 +252,23 @@ static void a_block_status_64(struct client *c, uint8_t a)
 					     client_completion(c, a, &w), 0));
 }
 
+/* More requests than the library keeps buffers for. */
+static void a_burst(struct client *c, uint8_t a)
+{
+	uint8_t *buf = client_alloc(c, 512);
+
+	for (unsigned i = 0; i < 320; i++)
+		client_check(c, a & 1 ? nbd_aio_pwrite(c->h, memset(buf, 7, 512), 512, 0,
+						       NBD_NULL_COMPLETION, 0)
+				      : nbd_aio_pread(c->h, buf, 512, 0,
+						      NBD_NULL_COMPLETION, 0));
+}
+
 static void (*const calls[])(struct client *c, uint8_t a) = {
 	s_pread, s_pread_structured, s_pwrite, s_flush, s_trim, s_cache, s_zero,
 	s_block_status, s_block_status_64, s_filter, s_preadv, a_preadv, a_pwritev, a_pread,
 	a_pread_structured, a_pwrite, a_flush, a_zero, a_block_status, a_block_status_64,
+	a_burst,
 };
 
 void client_call(struct client *c, uint8_t number, uint8_t argument)

@@ -127,7 +127,8 @@ static void configure(struct nbd_handle *h, uint8_t a, uint8_t b)
 	for (unsigned i = 0; i < (b & 3); i++)
 		PROMISE(nbd_add_meta_context(h, contexts[i]) == 0);
 	PROMISE(nbd_set_request_meta_context(h, !(b & 4)) == 0);
-	PROMISE(nbd_set_tls(h, b & 8 ? LIBNBD_TLS_ALLOW : LIBNBD_TLS_DISABLE) == 0);
+	PROMISE(nbd_set_tls(h, b & 8 ? LIBNBD_TLS_ALLOW : b & 64 ? LIBNBD_TLS_REQUIRE
+			    : LIBNBD_TLS_DISABLE) == 0);
 	if (b & 16)
 		PROMISE(nbd_set_strict_mode(h, LIBNBD_STRICT_AUTO_FLAG) == 0);
 	PROMISE(nbd_set_debug(h, !!(b & 32)) == 0);
@@ -199,7 +200,8 @@ static void see_to_the_end(struct client *c)
 		PROMISE(r >= -1 && r <= 1);
 		client_check(c, r);
 	}
-	PROMISE(nbd_aio_peek_command_completed(c->h) == -1);
+	for (int64_t cookie; (cookie = nbd_aio_peek_command_completed(c->h)) != -1;)
+		PROMISE(cookie > 0 && nbd_aio_command_completed(c->h, (uint64_t)cookie) != 0);
 }
 
 static void clean_up(struct client *c)
@@ -233,7 +235,9 @@ void client_run(const uint8_t *plan, size_t size, int fd)
 	for (size_t i = PLAN_SETTINGS, n = 0; i + 1 < size && n < PLAN_CALLS_MAX; i += 2, n++)
 		client_call(&c, plan[i], plan[i + 1]);
 	look(&c);
-	see_to_the_end(&c);
+	/* Or close it as it stands, with whatever is under way. */
+	if (size < 2 || !(plan[1] & 128))
+		see_to_the_end(&c);
 	nbd_close(c.h);
 	clean_up(&c);
 }

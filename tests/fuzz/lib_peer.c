@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -54,6 +53,7 @@ struct peer_manner peer_manner(uint8_t byte)
 
 	return (struct peer_manner) {
 		receive_max[byte & 3], send_max[byte >> 2 & 3], break_after[byte >> 4 & 3],
+		byte >> 6 & 1,
 	};
 }
 
@@ -96,6 +96,7 @@ static void release(void)
 		}
 	}
 	PROMISE(!peer.make || peer.ready_len <= sizeof(made));
+	peer.full = false;
 }
 
 static bool at_end(void)
@@ -181,7 +182,7 @@ static ssize_t take_sent(const struct iovec *iov, size_t n)
 	if (m->break_after && peer.sent >= m->break_after)
 		return failed(EPIPE);
 	if (peer.full) {
-		peer.full = false;
+		peer.full = m->stubborn;
 		return failed(EAGAIN);
 	}
 	for (size_t i = 0; i < n && left; i++) {
@@ -265,10 +266,10 @@ int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
 	if (n != 1 || fds->fd != peer.fd)
 		return __real_poll(fds, n, timeout);
 	fds->revents = 0;
-	if (fds->events & POLLOUT) {
+	if (!peer.manner.stubborn)
 		peer.full = false;
+	if (fds->events & POLLOUT && !peer.full)
 		fds->revents |= POLLOUT;
-	}
 	/* Nobody waits for ever: what would come in time comes now. */
 	if (timeout && !fds->revents)
 		release();

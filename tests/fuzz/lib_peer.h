@@ -6,6 +6,7 @@
  * ends, whatever the client waits for. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,9 +36,12 @@ typedef size_t peer_make(const struct piece *in, const struct seen *seen, uint8_
 			 int *more);
 
 /* How the socket behaves: bytes a receive returns at most (0: any), bytes a send takes at
- * most before it says EAGAIN once (0: all), bytes sent before the pipe breaks (0: never). */
+ * most before it says EAGAIN once (0: all), bytes sent before the pipe breaks (0: never).
+ * Stubborn: after EAGAIN nothing can be sent until the client has received something, as with
+ * a server that answers before it has read everything. */
 struct peer_manner {
 	size_t receive_max, send_max, break_after;
+	bool stubborn;
 };
 
 /* One of some manners, by a byte of input; 0 is the usual one. */

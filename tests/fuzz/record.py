@@ -182,6 +182,8 @@ OPTIONS = ('o_list:0x40 o_structured o_extended o_list_meta:0x40 o_list_meta:0x5
            'set_name:1 o_info ')
 AIO_OPTIONS = ('ao_list:0x40 poll_all ao_structured poll_all ao_extended poll_all '
                'ao_list_meta:0x40 poll_all ao_set_meta:0x40 poll_all ao_info poll_all ')
+READS = ('s_pread s_pread:2 s_pread_structured:0x40 s_pread_structured:0x42 '
+         's_pread_structured:0x50 s_preadv s_preadv:2 ')
 END = ' shut_down'
 
 
@@ -212,6 +214,24 @@ def simple_seeds():
     for target, name, data in rows:
         os.makedirs(CORPUS / target, exist_ok=True)
         (CORPUS / target / name).write_bytes(data)
+
+
+def in_pieces(session, request):
+    """A read's reply: half of it a hole, then data in two chunks or, beyond 64 KiB, an error."""
+    half, quarter = request.length // 2, request.length // 4
+    if request.flags & p.CmdFlag.DF or request.length < 8:
+        return session.usual(request)
+    chunks = [(p.Chunk.OFFSET_HOLE, p.offset_hole(request.offset, half)),
+              (p.Chunk.OFFSET_DATA, p.offset_data(request.offset + half, b'd' * quarter)),
+              (p.Chunk.OFFSET_DATA, p.offset_data(request.offset + half + quarter,
+                                                  b'e' * (request.length - half - quarter)))]
+    if request.offset >= 65536:
+        error = p.error_payload(p.Err.EIO, b'text', request.offset + half)
+        chunks[2] = (p.Chunk.ERROR_OFFSET, error)
+    return b''.join(
+        (p.extended_chunk(request.cookie, request.offset, kind, data, flags=i == 2)
+         if session.extended else p.chunk(request.cookie, kind, data, flags=i == 2))
+        for i, (kind, data) in enumerate(chunks))
 
 
 def main():
@@ -257,6 +277,11 @@ def main():
             record('extended-filter', scripted, ONE_CONTEXT, 's_filter s_filter:0x10 ' + AIO + END)
             record('extended-options', scripted, OPT_MODE | NO_STRUCTURED | NO_EXTENDED
                    | ONE_CONTEXT, OPTIONS + 'set_name o_go ' + STATUS + AIO + END)
+        for name, extended in (('pieces', False), ('extended-pieces', True)):
+            with ScriptServer(Script(export, extended=extended,
+                                     command={p.Cmd.READ: in_pieces})) as scripted:
+                record(name, scripted, ONE_CONTEXT, READS + 'a_pread a_pread_structured:0x42 '
+                       'a_preadv:0x21 poll_all ' + END)
 
 
 if __name__ == '__main__':

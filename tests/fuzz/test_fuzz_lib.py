@@ -12,7 +12,7 @@ from tests.harness.paths import BUILD
 
 HERE = pathlib.Path(__file__).parent
 TARGETS = sorted(p.stem for p in HERE.glob('fuzz_lib_*.c'))
-RECORDED = ('nbdkit', 'qemu', 'nbd-server', 'extended')
+RECORDED = ('nbdkit', 'qemu', 'nbd-server', 'extended', 'pieces')
 SECONDS = os.environ.get('NBDD_FUZZ_SECONDS', '15')
 
 
@@ -43,7 +43,7 @@ def test_recorded_sessions_still_end_well(target, tmp_path):
     """A seed is worth little once the library would say other things than when it was made:
     then it is time for record.py."""
     seeds = [f for f in (HERE / 'corpus' / target).iterdir() if f.name.startswith(RECORDED)]
-    assert len(seeds) >= 14
+    assert len(seeds) >= 16
     r = subprocess.run([BUILD / 'tests' / f'fuzz_{target}', *seeds], cwd=tmp_path,
                        env={**os.environ, 'FUZZ_SERVERS_ARE_GOOD': '1'}, capture_output=True,
                        text=True)
