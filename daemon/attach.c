@@ -26,10 +26,6 @@
 #define BUSY_TRIES_FREE		10	/* then another free index is taken */
 #define BUSY_TRIES_FIXED	100
 
-/* The transmission flags that are named here (NBD protocol, transmission flags). */
-#define FLAG_READ_ONLY		(1u << 1)
-#define FLAG_CAN_MULTI_CONN	(1u << 8)
-
 /* Give up when a person waits for the answer; a device of the files goes on trying. */
 static enum device_state attach_give_up(struct device *d, const char *error,
 					enum connect_failure failure)

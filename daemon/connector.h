@@ -16,6 +16,17 @@ enum connect_failure {
 	FAILURE_PERMANENT,	/* the server said no, or is none: somebody has to act */
 };
 
+/* Those of the transmission flags that mean something here (NBD protocol, transmission
+ * flags); linux/nbd.h has not all of them. */
+enum transmission_flag {
+	FLAG_READ_ONLY = 1 << 1,
+	FLAG_SEND_FLUSH = 1 << 2,
+	FLAG_SEND_FUA = 1 << 3,
+	FLAG_SEND_TRIM = 1 << 5,
+	FLAG_SEND_WRITE_ZEROES = 1 << 6,
+	FLAG_CAN_MULTI_CONN = 1 << 8,
+};
+
 /* What an export is, as the server said in the handshake. */
 struct export_info {
 	uint64_t size;			/* bytes, > 0 */

@@ -20,3 +20,21 @@ void control_attach_done(struct device *d);
 void control_attach_failed(struct device *d, const char *error);
 /* Answer every Detach; R is 0 or -errno. */
 void control_detach_done(struct device *d, int r);
+
+/* ---- for the methods --------------------------------------------------------------- */
+
+struct json_object;
+
+/* ERROR with one parameter: MEMBER is TEXT. */
+void control_reply_error(struct varlink_call *call, const char *error, const char *member,
+			 const char *text);
+void control_reply_no_device(struct varlink_call *call, const char *name);
+void control_reply_attached(struct varlink_call *call, const struct device *d);
+
+/* Let CALL wait; false when there is no place, and it was answered so. */
+bool control_add_waiter(struct varlink_call **waiters, struct varlink_call *call);
+/* Its client has left. */
+void control_drop_waiter(struct varlink_call **waiters, struct varlink_call *call);
+
+void control_method_attach(struct varlink_call *call, struct json_object *params,
+			   void *userdata);

@@ -102,6 +102,16 @@ static uint64_t whole_seconds(uint64_t usec, uint64_t infinity)
 	return usec_add(usec, USEC_PER_SEC - 1) / USEC_PER_SEC;
 }
 
+static uint64_t timeout_sec(const struct device *d)
+{
+	return whole_seconds(d->keys.timeout_usec, 0);
+}
+
+static uint64_t dead_conn_timeout_sec(const struct device *d)
+{
+	return whole_seconds(d->keys.dead_timeout_usec, NBDK_DEAD_CONN_FOREVER);
+}
+
 int kernel_connect(struct device *d)
 {
 	struct kernel_call *c = call_new(d, CALL_CONNECT);
@@ -113,9 +123,8 @@ int kernel_connect(struct device *d)
 		.size = d->size,
 		.block_size = d->block_size,
 		.server_flags = d->info.flags,
-		.timeout_sec = whole_seconds(d->keys.timeout_usec, 0),
-		.dead_conn_timeout_sec = whole_seconds(d->keys.dead_timeout_usec,
-						       NBDK_DEAD_CONN_FOREVER),
+		.timeout_sec = timeout_sec(d),
+		.dead_conn_timeout_sec = dead_conn_timeout_sec(d),
 		.identifier = c->identifier,
 		.sockets = c->sockets,
 		.n_sockets = hand_links(c),
@@ -123,6 +132,7 @@ int kernel_connect(struct device *d)
 	return call_submit(c);
 }
 
+/* The timeout stays what it was: to send it again would reset the queue's interval. */
 int kernel_reconnect(struct device *d)
 {
 	struct kernel_call *c = call_new(d, CALL_RECONNECT);
@@ -131,9 +141,7 @@ int kernel_reconnect(struct device *d)
 		return -ENOMEM;
 	c->reconnect = (struct nbdk_reconnect){
 		.index = (unsigned)d->index,
-		.timeout_sec = whole_seconds(d->keys.timeout_usec, 0),
-		.dead_conn_timeout_sec = whole_seconds(d->keys.dead_timeout_usec,
-						       NBDK_DEAD_CONN_FOREVER),
+		.dead_conn_timeout_sec = dead_conn_timeout_sec(d),
 		.identifier = c->identifier,
 		.sockets = c->sockets,
 		.n_sockets = hand_links(c),

@@ -84,8 +84,9 @@ static bool refusal(const struct device *d, const struct export_info *new,
 		uint16_t flag;
 		const char *name;
 	} needed[] = {
-		{ 1 << 2, "flush" }, { 1 << 3, "FUA" }, { 1 << 5, "trim" },
-		{ 1 << 6, "write zeroes" }, { 1 << 8, "several connections" },
+		{ FLAG_SEND_FLUSH, "flush" }, { FLAG_SEND_FUA, "FUA" },
+		{ FLAG_SEND_TRIM, "trim" }, { FLAG_SEND_WRITE_ZEROES, "write zeroes" },
+		{ FLAG_CAN_MULTI_CONN, "several connections" },
 	};
 	const struct export_info *old = &d->info;
 	uint64_t size = new->size - new->size % d->block_size;
@@ -100,7 +101,7 @@ static bool refusal(const struct device *d, const struct export_info *new,
 			 size > d->size ? " (size-change=grow would take it)" : "");
 		return true;
 	}
-	if (new->flags & ~old->flags & (1 << 1)) {
+	if (new->flags & ~old->flags & FLAG_READ_ONLY) {
 		snprintf(reason, DEVICE_REASON_MAX,
 			 "server offers the export read-only, expected it writable");
 		return true;
@@ -121,7 +122,7 @@ static bool refusal(const struct device *d, const struct export_info *new,
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(needed); i++) {
 		if (!(old->flags & ~new->flags & needed[i].flag) ||
-		    (needed[i].flag == 1 << 8 && d->n_links == 1))
+		    (needed[i].flag == FLAG_CAN_MULTI_CONN && d->n_links == 1))
 			continue;
 		snprintf(reason, DEVICE_REASON_MAX,
 			 "server no longer offers %s, which the device was attached with",

@@ -176,7 +176,7 @@ struct json_object *status_device(const struct device *d)
 	add_string(o, "peer", current_peer(d));
 	add_int(o, "size", d->size);
 	add_int(o, "block_size", d->block_size);
-	add(o, "read_only", json_object_new_boolean(d->info.flags & (1 << 1)));
+	add(o, "read_only", json_object_new_boolean(d->info.flags & FLAG_READ_ONLY));
 	add(o, "flags", flag_names(d->info.flags));
 	add(o, "tls", NULL);
 	add(o, "connections", links);

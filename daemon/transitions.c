@@ -7,6 +7,18 @@
 #include "daemon/manager.h"
 #include "daemon/status.h"
 
+/* What happens in each of these states is the same; which one it is depends on the links
+ * and on what the last attempt met. */
+#define WITH_DEAD_LINKS				\
+	[EV_START] = link_start,		\
+	[EV_SOCKET] = link_socket,		\
+	[EV_FAILED] = link_failed,		\
+	[EV_LINK_DEAD] = link_dead,		\
+	[EV_KERNEL_DONE] = link_kernel_done,	\
+	[EV_KERNEL_FAILED] = link_kernel_failed, \
+	[EV_DETACH] = detach_begin,		\
+	[EV_LOST] = device_lost
+
 /* NULL: the event says nothing in that state; a socket that comes then is closed. */
 static const device_action actions[N_STATES][N_EVENTS] = {
 	[STATE_CONNECTING] = {
@@ -28,48 +40,10 @@ static const device_action actions[N_STATES][N_EVENTS] = {
 		[EV_DETACH] = detach_begin,
 		[EV_LOST] = device_lost,
 	},
-	[STATE_DEGRADED] = {
-		[EV_START] = link_start,
-		[EV_SOCKET] = link_socket,
-		[EV_FAILED] = link_failed,
-		[EV_LINK_DEAD] = link_dead,
-		[EV_KERNEL_DONE] = link_kernel_done,
-		[EV_KERNEL_FAILED] = link_kernel_failed,
-		[EV_DETACH] = detach_begin,
-		[EV_LOST] = device_lost,
-	},
-	[STATE_RECONNECTING] = {
-		[EV_START] = link_start,
-		[EV_SOCKET] = link_socket,
-		[EV_FAILED] = link_failed,
-		[EV_LINK_DEAD] = link_dead,
-		[EV_KERNEL_DONE] = link_kernel_done,
-		[EV_KERNEL_FAILED] = link_kernel_failed,
-		[EV_DEAD_TIMEOUT] = link_dead_timeout,
-		[EV_DETACH] = detach_begin,
-		[EV_LOST] = device_lost,
-	},
-	[STATE_REFUSED] = {
-		[EV_START] = link_start,
-		[EV_SOCKET] = link_socket,
-		[EV_FAILED] = link_failed,
-		[EV_LINK_DEAD] = link_dead,
-		[EV_KERNEL_DONE] = link_kernel_done,
-		[EV_KERNEL_FAILED] = link_kernel_failed,
-		[EV_DEAD_TIMEOUT] = link_dead_timeout,
-		[EV_DETACH] = detach_begin,
-		[EV_LOST] = device_lost,
-	},
-	[STATE_FAILING] = {
-		[EV_START] = link_start,
-		[EV_SOCKET] = link_socket,
-		[EV_FAILED] = link_failed,
-		[EV_LINK_DEAD] = link_dead,
-		[EV_KERNEL_DONE] = link_kernel_done,
-		[EV_KERNEL_FAILED] = link_kernel_failed,
-		[EV_DETACH] = detach_begin,
-		[EV_LOST] = device_lost,
-	},
+	[STATE_DEGRADED] = { WITH_DEAD_LINKS },
+	[STATE_RECONNECTING] = { WITH_DEAD_LINKS, [EV_DEAD_TIMEOUT] = link_dead_timeout },
+	[STATE_REFUSED] = { WITH_DEAD_LINKS, [EV_DEAD_TIMEOUT] = link_dead_timeout },
+	[STATE_FAILING] = { WITH_DEAD_LINKS },
 	[STATE_DETACHING] = {
 		[EV_START] = detach_flushed,
 		[EV_LINK_DEAD] = detach_link_dead,

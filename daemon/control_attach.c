@@ -1,0 +1,215 @@
+/* The method Attach: keys or a name from the files become a device. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/control.h"
+#include "daemon/event.h"
+#include "daemon/manager.h"
+#include "daemon/proto/varlink.h"
+
+struct attach_request {
+	struct varlink_call *call;
+	const char *name;		/* NULL: nbdN */
+	int index;			/* -1: any */
+	bool automatic;
+	struct device_keys keys;
+};
+
+/* Who asked for a device and leaves before it is there does not want it any more. */
+static void attacher_gone(struct varlink_call *call, void *userdata)
+{
+	struct device *d = userdata;
+
+	control_drop_waiter(d->attachers, call);
+	for (size_t i = 0; i < DEVICE_WAITERS_MAX; i++)
+		if (d->attachers[i])
+			return;
+	if (!d->automatic && (d->state == STATE_CONNECTING || d->state == STATE_ATTACHING))
+		device_event(d, EV_DETACH, NULL);
+}
+
+void control_reply_attached(struct varlink_call *call, const struct device *d)
+{
+	struct json_object *params = json_object_new_object();
+	struct json_object *warnings = json_object_new_array();
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/nbd%d", d->index);
+	if (d->warning[0])
+		json_object_array_add(warnings, json_object_new_string(d->warning));
+	json_object_object_add(params, "device", json_object_new_string(path));
+	json_object_object_add(params, "name", json_object_new_string(d->name));
+	json_object_object_add(params, "index", json_object_new_int(d->index));
+	json_object_object_add(params, "warnings", warnings);
+	varlink_call_reply(call, params);
+}
+
+static bool take_keys(struct attach_request *a, struct json_object *params)
+{
+	struct json_object *keys = NULL;
+	char error[CONF_ERROR_MAX];
+
+	if (!json_object_object_get_ex(params, "keys", &keys) || !keys)
+		return true;
+	if (!json_object_is_type(keys, json_type_object)) {
+		varlink_call_invalid(a->call, "keys", "expected an object of strings");
+		return false;
+	}
+	json_object_object_foreach(keys, key, value) {
+		struct json_object *reply;
+
+		if (!json_object_is_type(value, json_type_string)) {
+			varlink_call_invalid(a->call, "keys", "expected an object of strings");
+			return false;
+		}
+		if (device_keys_set(&a->keys, key, json_object_get_string(value), error) >= 0)
+			continue;
+		reply = json_object_new_object();
+		json_object_object_add(reply, "key", json_object_new_string(key));
+		json_object_object_add(reply, "message", json_object_new_string(error));
+		varlink_call_error(a->call, CONTROL_ERROR_INVALID_KEY, reply);
+		return false;
+	}
+	return true;
+}
+
+/* A name or device alone: take what the files say.  They are read again unless a device
+ * is out, which might be the one that holds them. */
+static bool take_configured(struct manager *m, struct attach_request *a,
+			    const char *wanted)
+{
+	const struct conf_device *c;
+
+	manager_read_conf(m);
+	c = m->conf ? conf_find(m->conf, wanted) : NULL;
+	if (!c) {
+		control_reply_no_device(a->call, wanted);
+		return false;
+	}
+	a->name = c->name;
+	a->index = c->index >= 0 ? c->index : a->index;
+	a->automatic = c->automatic;
+	device_keys_deinit(&a->keys);
+	device_keys_init(&a->keys);
+	return device_keys_copy(&a->keys, &c->keys) >= 0;
+}
+
+/* The device that the request means when it is there already, by name, number or keys. */
+static struct device *find_same(struct manager *m, const struct attach_request *a)
+{
+	struct device *d = NULL;
+
+	if (a->name)
+		d = manager_find(m, a->name);
+	if (!d && a->index >= 0)
+		d = manager_find_index(m, (unsigned)a->index);
+	for (size_t i = 0; !d && !a->name && a->index < 0 && i < m->n_devices; i++)
+		if (device_keys_equal(&m->devices[i]->keys, &a->keys))
+			d = m->devices[i];
+	return d;
+}
+
+/* Attached already: the same is a success, anything else is in the way. */
+static void attach_again(struct attach_request *a, struct device *d)
+{
+	char text[CONF_ERROR_MAX];
+
+	if (!device_keys_equal(&d->keys, &a->keys) ||
+	    (a->index >= 0 && d->index != a->index) ||
+	    (a->name && strcmp(a->name, d->name) != 0)) {
+		snprintf(text, sizeof(text), "device '%s' (/dev/nbd%d) is in use for other "
+			 "keys: detach it first, or take another name and device", d->name,
+			 d->index);
+		control_reply_error(a->call, CONTROL_ERROR_BUSY, "message", text);
+	} else if (d->state == STATE_DETACHING) {
+		control_reply_error(a->call, CONTROL_ERROR_BUSY, "message",
+			    "the device is being detached: try again when that is done");
+	} else if (d->state == STATE_CONNECTING || d->state == STATE_ATTACHING) {
+		if (control_add_waiter(d->attachers, a->call))
+			varlink_call_set_gone(a->call, attacher_gone, d);
+	} else {
+		control_reply_attached(a->call, d);
+	}
+}
+
+static int attach_new(struct manager *m, struct attach_request *a)
+{
+	char name[32];
+	struct device *d;
+	bool fixed = a->index >= 0;
+	int r;
+
+	if (!fixed)
+		a->index = manager_free_index(m, -1);
+	snprintf(name, sizeof(name), "nbd%d", a->index);
+	r = device_new(m, a->name ? a->name : name, a->index, a->automatic, &a->keys, &d);
+	if (r < 0)
+		return r;
+	d->index_fixed = fixed;
+	r = manager_add(m, d);
+	if (r < 0) {
+		device_free(d);
+		return r;
+	}
+	d->attachers[0] = a->call;
+	varlink_call_set_gone(a->call, attacher_gone, d);
+	device_event(d, EV_START, NULL);
+	return 0;
+}
+
+static void attach_checked(struct manager *m, struct attach_request *a)
+{
+	struct device *same = find_same(m, a);
+	char error[CONF_ERROR_MAX];
+	int r;
+
+	if (same) {
+		attach_again(a, same);
+		return;
+	}
+	if (device_keys_check(&a->keys, error) < 0) {
+		control_reply_error(a->call, CONTROL_ERROR_FAILED, "message", error);
+		return;
+	}
+	r = attach_new(m, a);
+	if (r == -ENOSPC)
+		control_reply_error(a->call, CONTROL_ERROR_BUSY, "message",
+			    "1024 devices are attached already, which is the limit");
+	else if (r < 0)
+		control_reply_error(a->call, CONTROL_ERROR_FAILED, "message", strerror(-r));
+}
+
+void control_method_attach(struct varlink_call *call, struct json_object *params,
+			   void *userdata)
+{
+	struct attach_request a = { .call = call, .index = -1 };
+	const char *device = NULL;
+	unsigned index;
+
+	device_keys_init(&a.keys);
+	if (!varlink_param_string(call, params, "name", false, &a.name) ||
+	    !varlink_param_string(call, params, "device", false, &device))
+		goto out;
+	if (a.name && conf_check_name(a.name) < 0) {
+		varlink_call_invalid(call, "name", "a name is 1 to 128 letters, digits and ._@:-");
+		goto out;
+	}
+	if (device && conf_parse_device(device, &index) < 0) {
+		varlink_call_invalid(call, "device", "expected /dev/nbdN");
+		goto out;
+	}
+	if (device)
+		a.index = (int)index;
+	if (!take_keys(&a, params))
+		goto out;
+	if (!a.keys.set && !a.name && !device) {
+		varlink_call_invalid(call, "keys", "expected a uri or addresses, or a name");
+		goto out;
+	}
+	if (!a.keys.set && !take_configured(userdata, &a, a.name ? a.name : device))
+		goto out;
+	attach_checked(userdata, &a);
+out:
+	device_keys_deinit(&a.keys);
+}
