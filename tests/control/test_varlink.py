@@ -303,8 +303,8 @@ def test_the_257th_client_is_told_why_it_is_refused(server):
 AS_NOBODY = '''
 import os, sys
 sys.path.insert(0, {root!r})
+from tests.control.varlink import Varlink   # while we may still read the tree
 os.setgid(65534); os.setuid(65534)
-from tests.control.varlink import Varlink
 {code}
 '''
 
