@@ -10,7 +10,7 @@ static int on_context(void *data, const char *name)
 {
 	struct watch *w = client_called(data);
 
-	client_touch(w->client, name, strlen(name));
+	client_touch(name, strlen(name));
 	return MIN(w->ret, 0);
 }
 
@@ -18,8 +18,8 @@ static int on_list(void *data, const char *name, const char *description)
 {
 	struct watch *w = client_called(data);
 
-	client_touch(w->client, name, strlen(name));
-	client_touch(w->client, description, strlen(description));
+	client_touch(name, strlen(name));
+	client_touch(description, strlen(description));
 	return MIN(w->ret, 0);
 }
 

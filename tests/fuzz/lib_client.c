@@ -23,7 +23,7 @@ struct watch *client_watch(struct client *c, int ret)
 	struct watch *w = calloc(1, sizeof(*w));
 
 	PROMISE(w);
-	*w = (struct watch) { .next = c->watches, .client = c, .ret = ret };
+	*w = (struct watch) { .next = c->watches, .ret = ret };
 	c->watches = w;
 	return w;
 }
@@ -83,12 +83,18 @@ void client_issued(struct client *c, struct watch *w, int64_t result)
 		c->cookies[c->n_cookies++] = result;
 }
 
-void client_touch(struct client *c, const void *data, size_t len)
+static volatile int odd;
+
+void client_touch(const void *data, size_t len)
 {
 	const uint8_t *p = data;
+	unsigned sum = 0;
 
 	for (size_t i = 0; i < len; i++)
-		c->touched += p[i];
+		sum += p[i];
+	/* A decision that hangs on all of it. */
+	if (sum % 2)
+		odd = 1;
 }
 
 void client_check(struct client *c, int64_t result)
@@ -103,10 +109,8 @@ void client_check(struct client *c, int64_t result)
 
 static int on_debug(void *data, const char *context, const char *message)
 {
-	struct client *c = data;
-
 	PROMISE(text_is_printable(message, strlen(message)));
-	client_touch(c, context, strlen(context));
+	client_touch(context, strlen(context));
 	return 0;
 }
 
@@ -160,7 +164,7 @@ static void look(struct client *c)
 
 		client_check(c, text ? 0 : -1);
 		if (text)
-			client_touch(c, text, strlen(text));
+			client_touch(text, strlen(text));
 		free(text);
 	}
 	for (int i = LIBNBD_SIZE_MINIMUM; i <= LIBNBD_SIZE_PAYLOAD; i++) {
@@ -227,7 +231,6 @@ void client_run(const uint8_t *plan, size_t size, int fd)
 	struct client c = { .h = nbd_create() };
 
 	PROMISE(c.h);
-	debug.user_data = &c;
 	PROMISE(nbd_set_debug_callback(c.h, debug) == 0);
 	configure(c.h, size > 0 ? plan[0] : 0, size > 1 ? plan[1] : 0);
 	client_check(&c, nbd_connect_socket(c.h, fd));

@@ -14,7 +14,6 @@
 /* A callback that was handed to the library. */
 struct watch {
 	struct watch *next;
-	struct client *client;
 	unsigned calls;
 	int freed;			/* how often */
 	int ret;			/* what the callback returns */
@@ -35,16 +34,16 @@ struct client {
 	struct block *blocks;
 	int64_t cookies[PLAN_CALLS_MAX];
 	size_t n_cookies;
-	unsigned touched;		/* a sum of what was seen, so that it is read */
 };
 
 /* Connect over FD by PLAN, make its calls, and see the session to its end. */
 void client_run(const uint8_t *plan, size_t size, int fd);
 
-/* For the calls: memory, and the result of a call. */
+/* For the calls: memory, the result of a call, and reading what the library has handed
+ * out. */
 void *client_alloc(struct client *c, size_t size);
 void client_check(struct client *c, int64_t result);
-void client_touch(struct client *c, const void *data, size_t len);
+void client_touch(const void *data, size_t len);
 
 /* Callbacks: what one returns by the argument, a new one, what each calls first. */
 int client_ret(uint8_t argument);
