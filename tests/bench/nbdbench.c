@@ -257,6 +257,7 @@ static void run_loop(const struct options *o, const struct mode *m)
 	start = meter_read();
 	do {
 		over = over || enough(o, &start, done);
+		issued = 0;
 		for (unsigned i = 0; i < m->connections; i++) {
 			struct stream *s = &streams[i];
 			unsigned direction;
@@ -268,15 +269,17 @@ static void run_loop(const struct options *o, const struct mode *m)
 			polled[i].events =
 				(direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
 				(direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);
+			polled[i].revents = 0;
+			issued += s->issued;
 		}
-		if (poll(polled, m->connections, -1) < 0)
+		/* All may have been answered in the turn in which the time was over. */
+		if (done < issued && poll(polled, m->connections, -1) < 0)
 			err(1, "poll");
-		done = issued = 0;
+		done = 0;
 		for (unsigned i = 0; i < m->connections; i++) {
 			if (polled[i].revents && !notify(&streams[i], polled[i].revents))
 				fail("notify");
 			done += streams[i].done;
-			issued += streams[i].issued;
 		}
 	} while (!over || done < issued);
 	meter_report(m->name, &start, done, m->size);
