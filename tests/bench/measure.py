@@ -1,6 +1,6 @@
-"""Measure NBD libraries against each other in interleaved runs.
+"""Measure NBD libraries against each other, and against none, in interleaved runs.
 
-Machines are noisy, so libraries take turns within each round, client and server are kept on
+Machines are noisy, so clients take turns within each round, client and server are kept on
 a processor each, and only medians and their ratios count.
 """
 import collections
@@ -14,12 +14,22 @@ import tempfile
 from tests.harness.paths import BUILD
 
 BENCH = BUILD / 'bench'
-NBDBENCH = BENCH / 'nbdbench'
+# DIRECTORY is where a program finds libnbd.so.0, None for the system's.
+Client = collections.namedtuple('Client', 'program directory')
+Sample = collections.namedtuple('Sample', 'client mode figures')
+
 DISTRIBUTION = 'distribution'
 OURS = 'nbdd'
-LIBRARIES = {DISTRIBUTION: None, OURS: BUILD}   # name: directory, None for the system's
+RAW_LIMIT = 'raw limit'
 
-Sample = collections.namedtuple('Sample', 'library mode figures')
+
+def on_library(directory):
+    """The load on the libnbd.so.0 in DIRECTORY."""
+    return Client(BENCH / 'nbdbench', directory)
+
+
+LIBRARIES = {DISTRIBUTION: on_library(None), OURS: on_library(BUILD)}
+CLIENTS = {**LIBRARIES, RAW_LIMIT: Client(BENCH / 'rawlimit', None)}
 
 
 def processors():
@@ -50,12 +60,12 @@ def nullserver(transport='unix', simple=False):
             server.stdout.close()
 
 
-def loaded_library(directory):
-    """The file that nbdbench gets as libnbd.so.0 with DIRECTORY on its search path."""
-    out = subprocess.run(['ldd', str(NBDBENCH)], env=environment(directory), text=True,
-                         capture_output=True, check=True).stdout
-    line = next(line for line in out.splitlines() if 'libnbd.so.0' in line)
-    return os.path.realpath(line.split('=>')[1].split()[0])
+def loaded_library(client):
+    """The file that CLIENT gets as libnbd.so.0, None when it uses none."""
+    out = subprocess.run(['ldd', str(client.program)], env=environment(client.directory),
+                         text=True, capture_output=True, check=True).stdout
+    found = [line for line in out.splitlines() if 'libnbd.so.0' in line]
+    return os.path.realpath(found[0].split('=>')[1].split()[0]) if found else None
 
 
 def environment(directory, count=False):
@@ -68,40 +78,44 @@ def environment(directory, count=False):
     return env
 
 
-def modes():
-    return subprocess.run([NBDBENCH, '-l'], text=True, capture_output=True,
+def modes(client=CLIENTS[DISTRIBUTION]):
+    return subprocess.run([client.program, '-l'], text=True, capture_output=True,
                           check=True).stdout.split()
 
 
-def once(directory, mode, uri, seconds, options=()):
-    """One run of nbdbench: its figures as a dict."""
+def once(client, mode, uri, seconds, options=()):
+    """One run of CLIENT: its figures as a dict."""
     out = subprocess.run(
-        pinned(processors()[0], [NBDBENCH, '-s', seconds, *options, mode, uri]),
-        env=environment(directory, count=True), text=True, capture_output=True, timeout=120)
+        pinned(processors()[0], [client.program, '-s', seconds, *options, mode, uri]),
+        env=environment(client.directory, count=True), text=True, capture_output=True,
+        timeout=120)
     if out.returncode:
-        raise RuntimeError(f'nbdbench {mode}: {out.stderr.strip()}')
+        raise RuntimeError(f'{client.program.name} {mode}: {out.stderr.strip()}')
     return json.loads(out.stdout)
 
 
-def interleaved(uri, wanted, rounds, seconds, options=(), libraries=None, progress=None):
-    """ROUNDS rounds, in each every mode with every library: a list of Samples."""
+def interleaved(uri, wanted, rounds, seconds, options=(), clients=None, progress=None):
+    """ROUNDS rounds, in each every mode with every client that has it: a list of Samples."""
+    clients = clients or LIBRARIES
+    known = {name: modes(client) for name, client in clients.items()}
+    turns = [(mode, name) for mode in wanted for name in clients if mode in known[name]]
     samples = []
     for n in range(rounds):
-        for mode in wanted:
-            for library, directory in (libraries or LIBRARIES).items():
-                if progress:
-                    progress(f'round {n + 1}/{rounds} {mode} {library}')
-                samples.append(Sample(library, mode,
-                                      once(directory, mode, uri, seconds, options)))
+        for mode, name in turns:
+            if progress:
+                progress(f'round {n + 1}/{rounds} {mode} {name}')
+            samples.append(Sample(name, mode,
+                                  once(clients[name], mode, uri, seconds, options)))
     return samples
 
 
-def median(samples, library, mode, figure):
-    return statistics.median(s.figures[figure] for s in samples
-                             if s.library == library and s.mode == mode)
+def median(samples, client, mode, figure):
+    """None when CLIENT does not have MODE."""
+    figures = [s.figures[figure] for s in samples if s.client == client and s.mode == mode]
+    return statistics.median(figures) if figures else None
 
 
-def ratio(samples, mode, figure='cpu_ns', library=OURS):
-    """How many times less LIBRARY takes than the distribution's."""
+def ratio(samples, mode, figure='cpu_ns', client=OURS):
+    """How many times less CLIENT takes than the distribution's library."""
     return (median(samples, DISTRIBUTION, mode, figure) /
-            median(samples, library, mode, figure))
+            median(samples, client, mode, figure))

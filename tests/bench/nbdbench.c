@@ -1,12 +1,7 @@
 /* nbdbench: what an NBD client library costs per operation, through its public API.
  *
- *	nbdbench [-s SECONDS] [-n OPERATIONS] [-S] [-V] MODE URI
- *	nbdbench -l			list the modes
- *
- *	-S  no structured replies	-V  verify what is read (against nullserver)
- *
- * Prints a line of JSON; all figures are per operation.  It uses what libnbd 1.14 has, so
- * LD_LIBRARY_PATH picks the library that is measured. */
+ * Takes the options of load.h and prints a line of JSON; all figures are per operation.  It
+ * uses what libnbd 1.14 has, so LD_LIBRARY_PATH picks the library that is measured. */
 #include <err.h>
 #include <errno.h>
 #include <libnbd.h>
@@ -16,29 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/bench/meter.h"
+#include "tests/bench/load.h"
 
-#define PLACES		(1u << 30)	/* operations walk through the first GiB */
-#define PATTERN_PERIOD	(1u << 20)
 #define MEMORY_HANDLES	500
-
-struct mode;
-
-struct options {
-	const char *uri;
-	double seconds;
-	uint64_t operations;	/* 0: as many as SECONDS hold */
-	bool simple, verify;
-};
-
-enum kind { READ, WRITE, MIX, TRIM, FLUSH };
-
-struct mode {
-	const char *name;
-	void (*run)(const struct options *, const struct mode *);
-	enum kind kind;
-	unsigned size, depth, connections;
-};
 
 /* A place for one operation in flight. */
 struct slot {
@@ -84,42 +59,17 @@ static void close_handle(struct nbd_handle *h)
 	nbd_close(h);
 }
 
-/* Is it enough?  The clock is looked at once in 32 questions. */
-static bool enough(const struct options *o, const struct meter *start, uint64_t ops)
-{
-	static unsigned asked;
-
-	if (o->operations)
-		return ops >= o->operations;
-	if (asked++ % 32)
-		return false;
-	return nsec_of(CLOCK_MONOTONIC) - start->wall_nsec >= o->seconds * 1e9;
-}
-
-static void verify(const uint8_t *p, uint64_t offset, unsigned size)
-{
-	for (unsigned at = 0; at + 8 <= size; at += 8) {
-		uint64_t word;
-
-		memcpy(&word, p + at, 8);
-		if (word != (offset + at) % PATTERN_PERIOD)
-			errx(1, "wrong data at offset %" PRIu64, offset + at);
-	}
-}
-
 /* Streams ---------------------------------------------------------------------------- */
 
 static void stream_open(struct stream *s, const struct options *o, const struct mode *m)
 {
-	size_t space = (size_t)m->depth * m->size;
-	uint8_t *memory = aligned_alloc(4096, (space + 4096) & ~(size_t)4095);
+	uint8_t *memory = load_buffers(m);
 
 	*s = (struct stream) { .options = o, .mode = m, .h = open_handle(o, true),
 			       .slots = calloc(m->depth, sizeof(*s->slots)),
 			       .idle = calloc(m->depth, sizeof(*s->idle)) };
-	if (!memory || !s->slots || !s->idle)
+	if (!s->slots || !s->idle)
 		err(1, "memory");
-	memset(memory, 0x5a, space);
 	for (unsigned i = 0; i < m->depth; i++) {
 		s->slots[i] = (struct slot) { .stream = s,
 					      .buffer = memory + (size_t)i * m->size };
@@ -143,7 +93,7 @@ static int finished(void *data, int *error)
 	if (*error)
 		errx(1, "operation failed: %s", strerror(*error));
 	if (s->options->verify && slot->reads)
-		verify(slot->buffer, slot->offset, s->mode->size);
+		load_verify(slot->buffer, slot->offset, s->mode->size);
 	s->idle[s->n_idle++] = slot;
 	s->done++;
 	return 1;
@@ -155,7 +105,7 @@ static void issue(struct stream *s, struct slot *slot, nbd_completion_callback c
 
 	slot->offset = s->next_offset;
 	s->next_offset = (s->next_offset + m->size) % PLACES;
-	slot->reads = m->kind == READ || (m->kind == MIX && s->issued % 2);
+	slot->reads = load_reads(m, s->issued);
 	if (slot->reads)
 		slot->cookie = nbd_aio_pread(s->h, slot->buffer, m->size, slot->offset, cb, 0);
 	else if (m->kind == TRIM)
@@ -189,7 +139,7 @@ static void run_poll(const struct options *o, const struct mode *m)
 
 	stream_open(&s, o, m);
 	start = meter_read();
-	while (!enough(o, &start, s.issued)) {
+	while (!load_enough(o, &start, s.issued)) {
 		fill(&s);
 		if (nbd_poll(s.h, -1) < 0)
 			fail("nbd_poll");
@@ -215,7 +165,7 @@ static void run_peek(const struct options *o, const struct mode *m)
 	while (s.done < s.issued) {
 		int64_t cookie;
 
-		over = over || enough(o, &start, s.issued);
+		over = over || load_enough(o, &start, s.issued);
 		if (nbd_poll(s.h, -1) < 0)
 			fail("nbd_poll");
 		while ((cookie = nbd_aio_peek_command_completed(s.h)) > 0) {
@@ -256,7 +206,7 @@ static void run_loop(const struct options *o, const struct mode *m)
 		stream_open(&streams[i], o, m);
 	start = meter_read();
 	do {
-		over = over || enough(o, &start, done);
+		over = over || load_enough(o, &start, done);
 		issued = 0;
 		for (unsigned i = 0; i < m->connections; i++) {
 			struct stream *s = &streams[i];
@@ -292,19 +242,18 @@ static void run_loop(const struct options *o, const struct mode *m)
 static void run_sync(const struct options *o, const struct mode *m)
 {
 	struct nbd_handle *h = open_handle(o, true);
-	uint8_t *buffer = aligned_alloc(4096, m->size);
+	uint8_t *buffer = load_buffers(m);
 	struct meter start = meter_read();
 	uint64_t ops = 0;
 
-	memset(buffer, 0x5a, m->size);
-	for (; !enough(o, &start, ops); ops++) {
+	for (; !load_enough(o, &start, ops); ops++) {
 		uint64_t offset = ops * m->size % PLACES;
 
 		if (m->kind == READ ? nbd_pread(h, buffer, m->size, offset, 0)
 				    : nbd_pwrite(h, buffer, m->size, offset, 0))
 			fail("synchronous operation");
 		if (o->verify && m->kind == READ)
-			verify(buffer, offset, m->size);
+			load_verify(buffer, offset, m->size);
 	}
 	meter_report(m->name, &start, ops, m->size);
 	free(buffer);
@@ -316,7 +265,7 @@ static void run_connect(const struct options *o, const struct mode *m)
 	struct meter start = meter_read();
 	uint64_t ops = 0;
 
-	for (; !enough(o, &start, ops); ops++)
+	for (; !load_enough(o, &start, ops); ops++)
 		close_handle(open_handle(o, true));
 	meter_report(m->name, &start, ops, 0);
 }
@@ -326,7 +275,7 @@ static void run_create(const struct options *o, const struct mode *m)
 	struct meter start = meter_read();
 	uint64_t ops = 0;
 
-	for (; !enough(o, &start, ops); ops++)
+	for (; !load_enough(o, &start, ops); ops++)
 		nbd_close(open_handle(o, false));
 	meter_report(m->name, &start, ops, 0);
 }
@@ -370,66 +319,12 @@ static void run_memory(const struct options *o, const struct mode *m)
 		close_handle(h[i]);
 }
 
-static const struct mode modes[] = {
-	{ "sync_r4k", run_sync, READ, 4096, 1, 1 },
-	{ "sync_w4k", run_sync, WRITE, 4096, 1, 1 },
-	{ "r4k_qd1", run_poll, READ, 4096, 1, 1 },
-	{ "r4k_qd16", run_poll, READ, 4096, 16, 1 },
-	{ "r4k_qd64", run_poll, READ, 4096, 64, 1 },
-	{ "r4k_qd256", run_poll, READ, 4096, 256, 1 },
-	{ "w4k_qd16", run_poll, WRITE, 4096, 16, 1 },
-	{ "w4k_qd64", run_poll, WRITE, 4096, 64, 1 },
-	{ "w4k_qd256", run_poll, WRITE, 4096, 256, 1 },
-	{ "mix4k_qd64", run_poll, MIX, 4096, 64, 1 },
-	{ "trim_qd64", run_poll, TRIM, 4096, 64, 1 },
-	{ "flush_qd64", run_poll, FLUSH, 0, 64, 1 },
-	{ "r512_qd64", run_poll, READ, 512, 64, 1 },
-	{ "r16k_qd16", run_poll, READ, 16384, 16, 1 },
-	{ "r256k_qd8", run_poll, READ, 262144, 8, 1 },
-	{ "w256k_qd8", run_poll, WRITE, 262144, 8, 1 },
-	{ "r4k_qd64_peek", run_peek, READ, 4096, 64, 1 },
-	{ "r4k_qd1024_peek", run_peek, READ, 4096, 1024, 1 },
-	{ "r4k_qd1_x64", run_loop, READ, 4096, 1, 64 },
-	{ "r4k_qd4_x64", run_loop, READ, 4096, 4, 64 },
-	{ "connect", run_connect, READ, 0, 0, 1 },
-	{ "create", run_create, READ, 0, 0, 1 },
-	{ "memory", run_memory, READ, 0, 0, 1 },
-};
-
-#define N_MODES (sizeof(modes) / sizeof(modes[0]))
-
-static const struct mode *find_mode(const char *name)
-{
-	for (size_t i = 0; i < N_MODES; i++)
-		if (!strcmp(modes[i].name, name))
-			return &modes[i];
-	errx(2, "no mode %s: see nbdbench -l", name);
-}
-
-static void list_modes(void)
-{
-	for (size_t i = 0; i < N_MODES; i++)
-		puts(modes[i].name);
-}
-
 int main(int argc, char **argv)
 {
-	struct options o = { .seconds = 1 };
-	const struct mode *m;
-	int c;
+	static const load_runner runners[N_WAYS] = {
+		[SYNC] = run_sync, [POLL] = run_poll, [PEEK] = run_peek, [LOOP] = run_loop,
+		[CONNECT] = run_connect, [CREATE] = run_create, [MEMORY] = run_memory,
+	};
 
-	while ((c = getopt(argc, argv, "s:n:SVl")) != -1)
-		switch (c) {
-		case 's': o.seconds = atof(optarg); break;
-		case 'n': o.operations = strtoull(optarg, NULL, 0); break;
-		case 'S': o.simple = true; break;
-		case 'V': o.verify = true; break;
-		case 'l': list_modes(); return 0;
-		default: return 2;
-		}
-	if (argc - optind != 2)
-		errx(2, "usage: nbdbench [-s SECONDS] [-n OPERATIONS] [-S] [-V] MODE URI");
-	m = find_mode(argv[optind]);
-	o.uri = argv[optind + 1];
-	m->run(&o, m);
+	return load_main(argc, argv, runners);
 }

@@ -10,7 +10,6 @@
  *
  * The pattern: eight bytes at a multiple of eight hold that offset modulo 1 MiB, in the
  * machine's own byte order. */
-#include <endian.h>
 #include <err.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -27,6 +26,8 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "tests/bench/bytes.h"
 
 #define EXPORT_SIZE	(1ULL << 40)
 #define EXPORT_FLAGS	0x0d6d	/* all but read-only, rotational, DF, resize */
@@ -58,40 +59,6 @@ struct server {
 	bool simple;
 	uint8_t *pattern, *discard;
 };
-
-static uint32_t get32(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return be32toh(v);
-}
-
-static uint64_t get64(const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return be64toh(v);
-}
-
-static uint8_t *put16(uint8_t *p, uint16_t v)
-{
-	v = htobe16(v);
-	return mempcpy(p, &v, sizeof(v));
-}
-
-static uint8_t *put32(uint8_t *p, uint32_t v)
-{
-	v = htobe32(v);
-	return mempcpy(p, &v, sizeof(v));
-}
-
-static uint8_t *put64(uint8_t *p, uint64_t v)
-{
-	v = htobe64(v);
-	return mempcpy(p, &v, sizeof(v));
-}
 
 static void queue(struct connection *c, const void *base, size_t length)
 {

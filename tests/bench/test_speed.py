@@ -43,15 +43,6 @@ def test_the_two_libraries_are_different_ones():
     assert ours.startswith(str(measure.BUILD)) and not theirs.startswith(str(measure.BUILD))
 
 
-@pytest.mark.parametrize('library', measure.LIBRARIES)
-@pytest.mark.parametrize('transport', ['unix', 'tcp'])
-@pytest.mark.parametrize('mode', ['r4k_qd64', 'r512_qd64', 'r256k_qd8', 'sync_r4k'])
-def test_what_is_measured_is_also_right(library, transport, mode):
-    with measure.nullserver(transport) as uri:
-        figures = measure.once(measure.LIBRARIES[library], mode, uri, 0.1, ['-V'])
-    assert figures['ops'] > 0
-
-
 @pytest.mark.parametrize('simple', [False, True])
 def test_reads_at_depth_64_take_a_third_of_the_cpu_at_most(simple):
     holds('r4k_qd64', at_least('r4k_qd64', 3), simple=simple)
