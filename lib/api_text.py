@@ -236,7 +236,7 @@ agreed, 0 when it refused.''', 'NBD_OPT_STRUCTURED_REPLY'),
     'opt_extended_headers': ('ask for extended headers', f'''{_OPT}  Returns 1 when the server
 agreed, 0 when it refused.''', 'Extended headers'),
     'opt_starttls': ('ask for TLS', f'''{_OPT}  Returns 1 when the connection uses TLS now, 0
-when the server refused.  ENOTSUP when the library was built without it.''',
+when the server refused.  EINVAL when it does already.''',
                      'NBD_OPT_STARTTLS'),
     'aio_opt_go': ('begin to begin transmission', _OPT_AIO, 'NBD_OPT_GO'),
     'aio_opt_abort': ('begin to end the handshake', '''The handle is closed when the server has

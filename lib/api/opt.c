@@ -73,19 +73,19 @@ int api_opt_extended_headers(struct nbd_handle *h)
 	return run_bool(h, PLAN_EXTENDED_HEADERS);
 }
 
-static int no_tls(struct nbd_handle *h)
+static int check_no_tls(struct nbd_handle *h)
 {
-	return session_error(h, ENOTSUP, "TLS is not supported by this build of the library");
+	return h->export.tls ? session_error(h, EINVAL, "TLS is active already") : 0;
 }
 
 int api_opt_starttls(struct nbd_handle *h)
 {
-	return no_tls(h);
+	return check_no_tls(h) < 0 ? -1 : run_bool(h, PLAN_STARTTLS);
 }
 
 int api_aio_opt_starttls(struct nbd_handle *h, nbd_completion_callback *completion)
 {
-	return no_tls(h);
+	return check_no_tls(h) < 0 ? -1 : call_begin_option(h, PLAN_STARTTLS, completion);
 }
 
 int api_aio_opt_go(struct nbd_handle *h, nbd_completion_callback *completion)

@@ -70,5 +70,5 @@ char *api_get_tls_priority(struct nbd_handle *h)
 
 int api_supports_tls(struct nbd_handle *h)
 {
-	return 0;
+	return 1;
 }

@@ -10,6 +10,7 @@
 #include "lib/util/macro.h"
 
 struct transport;
+struct tls;
 
 struct transport_ops {
 	/* Send what the socket takes without waiting: bytes, or -errno (-EAGAIN: full). */
@@ -19,12 +20,21 @@ struct transport_ops {
 	ssize_t (*recv)(struct transport *t, const struct iovec *iov, size_t n, bool wait);
 	/* Bytes received already that poll(2) on the socket does not show. */
 	size_t (*pending)(struct transport *t);
+	/* Below: of TLS only, NULL for the plain one.  gnutls wants one thread at a time, so
+	 * its recv never waits; instead the session's lock is released around this: wait for
+	 * bytes of the socket and keep them.  Bytes, 0 at end of file, or -errno. */
+	ssize_t (*fill)(struct transport *t);
+	/* Bytes that `send` took and the socket has not. */
+	bool (*unsent)(struct transport *t);
+	int (*flush)(struct transport *t);	/* 0, or -errno (-EAGAIN: full) */
+	const char *(*message)(struct transport *t);	/* what failed, or NULL */
 	void (*close)(struct transport *t);
 };
 
 struct transport {
 	const struct transport_ops *ops;	/* NULL: not connected */
 	int fd;
+	struct tls *tls;			/* tls.h; NULL: plain */
 };
 
 #define TRANSPORT_NULL ((struct transport){ .fd = -1 })
@@ -35,6 +45,11 @@ _must_check_ int transport_plain(struct transport *t, int fd);
 
 /* The same for a socket of FAMILY that this library made, close-on-exec. */
 _must_check_ int transport_plain_own(struct transport *t, int fd, int family);
+
+static inline bool transport_unsent(struct transport *t)
+{
+	return t->tls && t->ops->unsent(t);
+}
 
 /* Close it if it is open. */
 void transport_close(struct transport *t);

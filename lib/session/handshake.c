@@ -166,6 +166,11 @@ static int handshake_feed(struct nbd_handle *h)
 		if (!in->data)
 			return 0;	/* the session is over */
 		buffer_consume(in, size);
+		/* "NBD_OPT_STARTTLS": what came before TLS is active cannot be trusted. */
+		if (atomic_load(&h->phase) == PHASE_TLS)
+			return in->len ? session_error(h, EPROTO, "handshake: server sent %zu "
+						       "bytes in the clear after it agreed to "
+						       "TLS", in->len) : 0;
 	}
 	return 0;
 }

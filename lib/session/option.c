@@ -105,7 +105,7 @@ static bool step_wanted(struct nbd_handle *h, const struct option_row *row)
 	return !row->wanted || plans[h->option.plan][1] == 0 || row->wanted(h);
 }
 
-static int option_continue(struct nbd_handle *h)
+int option_continue(struct nbd_handle *h)
 {
 	struct option_exchange *o = &h->option;
 

@@ -51,6 +51,9 @@ _must_check_ int option_begin(struct nbd_handle *h, enum plan plan);
 /* Go on with the plan: send the next option that is wanted, or come to its end. */
 _must_check_ int option_next(struct nbd_handle *h, enum plan plan);
 
+/* Go on with the plan after TLS has become active. */
+_must_check_ int option_continue(struct nbd_handle *h);
+
 /* A reply has come: 0, or -1 with the error set. */
 _must_check_ int option_reply_take(struct nbd_handle *h, uint32_t option, uint32_t type,
 				   const uint8_t *payload, size_t len);

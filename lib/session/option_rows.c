@@ -13,22 +13,26 @@ static int too_small(struct nbd_handle *h, const char *what, size_t len)
 			     len);
 }
 
+static int refusal_ignored(struct nbd_handle *h, uint32_t type, const char *text)
+{
+	const char *name = option_reply_name(type);
+
+	debug_log(h, "server refused %s: %s%s", option_name(h->option.row->option),
+		  name ? name : "unknown error", text);
+	return 0;
+}
+
 /* ---- NBD_OPT_STARTTLS ---- */
 
 static bool starttls_wanted(struct nbd_handle *h)
 {
-	/* Without TLS in this build "allow" can only mean plain. */
-	return h->settings.tls == LIBNBD_TLS_REQUIRE && !h->export.tls;
-}
-
-static int starttls_ack(struct nbd_handle *h)
-{
-	return session_error(h, ENOTSUP, "handshake: server agreed to TLS, which this build "
-			     "of the library does not support");
+	return h->settings.tls != LIBNBD_TLS_DISABLE && !h->export.tls;
 }
 
 static int starttls_refused(struct nbd_handle *h, uint32_t type, const char *text)
 {
+	if (h->settings.tls == LIBNBD_TLS_ALLOW)
+		return refusal_ignored(h, type, text);
 	return session_error(h, ENOTSUP, "handshake: server refused TLS, but handle TLS "
 			     "setting is 'require' (%d)%s", LIBNBD_TLS_REQUIRE, text);
 }
@@ -57,15 +61,6 @@ static int structured_ack(struct nbd_handle *h)
 {
 	h->export.structured_replies = true;
 	debug_log(h, "negotiated structured replies on this connection");
-	return 0;
-}
-
-static int refusal_ignored(struct nbd_handle *h, uint32_t type, const char *text)
-{
-	const char *name = option_reply_name(type);
-
-	debug_log(h, "server refused %s: %s%s", option_name(h->option.row->option),
-		  name ? name : "unknown error", text);
 	return 0;
 }
 
@@ -344,7 +339,7 @@ const struct option_row option_rows[] = {
 	{ .option = NBD_OPT_LIST, .request_name = "list", .item = NBD_REP_SERVER,
 	  .take = list_take, .lenient = true },
 	{ .option = NBD_OPT_STARTTLS, .request_name = "starttls", .wanted = starttls_wanted,
-	  .ack = starttls_ack, .refused = starttls_refused },
+	  .ack = starttls_begin, .refused = starttls_refused },
 	{ .option = NBD_OPT_INFO, .request_name = "opt_info", .item = NBD_REP_INFO,
 	  .data = info_data, .take = info_take, .ack = info_ack },
 	{ .option = NBD_OPT_GO, .request_name = "opt_go", .item = NBD_REP_INFO,

@@ -15,7 +15,7 @@ void session_update_direction(struct nbd_handle *h)
 							      : LIBNBD_AIO_DIRECTION_WRITE;
 	} else if (p == PHASE_TRANSMISSION || phase_is_connecting(p)) {
 		d = LIBNBD_AIO_DIRECTION_READ;
-		if (tx_pending(&h->tx))
+		if (tx_waiting(h))
 			d |= LIBNBD_AIO_DIRECTION_WRITE;
 	}
 	atomic_store_explicit(&h->direction, (uint8_t)d, memory_order_relaxed);
@@ -28,11 +28,29 @@ int session_fd(struct nbd_handle *h)
 	return h->transport.ops ? h->transport.fd : -EINVAL;
 }
 
+ssize_t session_fill(struct nbd_handle *h)
+{
+	const struct call *call = h->call;
+	ssize_t r;
+
+	pthread_mutex_unlock(&h->lock);
+	r = h->transport.ops->fill(&h->transport);
+	pthread_mutex_lock(&h->lock);
+	h->call = call;
+	return r;
+}
+
 ssize_t session_receive(struct nbd_handle *h, const struct iovec *iov, size_t n, bool wait)
 {
 	const struct call *call = h->call;
 	ssize_t r;
 
+	if (wait && h->transport.tls) {
+		r = session_fill(h);
+		if (r < 0)
+			return r;
+		wait = false;
+	}
 	if (!wait)
 		return h->transport.ops->recv(&h->transport, iov, n, false);
 	/* Only this thread uses h->rx and h->option.in meanwhile: h->polling tells others. */
@@ -69,6 +87,8 @@ static int end_of_file(struct nbd_handle *h)
 
 static int receive_failed(struct nbd_handle *h, int error)
 {
+	const char *tls_said = h->transport.tls ? h->transport.ops->message(&h->transport) : NULL;
+
 	/* A peer that closes with our farewell unread resets the connection. */
 	if (error == ECONNRESET &&
 	    (is_aborting(h) || (h->disconnecting && !atomic_load(&h->in_flight)))) {
@@ -76,23 +96,53 @@ static int receive_failed(struct nbd_handle *h, int error)
 		return 0;
 	}
 	if (error != EPROTO)
-		session_error(h, error, "recv");
+		session_error(h, error, "recv%s%s", tls_said ? ": " : "", tls_said ? tls_said : "");
 	return session_die(h);
+}
+
+/* Receive once, by phase: as transport_ops.recv, -EPROTO when the error is set. */
+static ssize_t receive_once(struct nbd_handle *h, bool wait)
+{
+	switch (atomic_load(&h->phase)) {
+	case PHASE_TRANSMISSION:
+		return rx_receive(h, wait);
+	case PHASE_TLS:
+		return starttls_receive(h, wait);
+	default:
+		return handshake_receive(h, wait);
+	}
+}
+
+static bool has_connection(struct nbd_handle *h)
+{
+	enum phase p = atomic_load(&h->phase);
+
+	return p == PHASE_TRANSMISSION || (phase_is_connecting(p) && p != PHASE_CONNECTING);
+}
+
+/* Bytes that poll(2) does not show. */
+static bool has_pending(struct nbd_handle *h)
+{
+	return h->transport.tls && h->transport.ops->pending(&h->transport);
 }
 
 /* Receive what is there, WAIT for something.  1 when something came, 0 when nothing was
  * there, -1. */
 static int receive(struct nbd_handle *h, bool wait)
 {
-	ssize_t r = atomic_load(&h->phase) == PHASE_TRANSMISSION ? rx_receive(h, wait)
-								 : handshake_receive(h, wait);
+	bool any = false;
 
-	if (r == -EAGAIN)
-		return 0;
-	if (r == 0)
-		return end_of_file(h) < 0 ? -1 : 1;
-	if (r < 0)
-		return receive_failed(h, (int)-r);
+	do {
+		ssize_t r = receive_once(h, wait && !any);
+
+		if (r == -EAGAIN)
+			return any;
+		if (r == 0)
+			return end_of_file(h) < 0 ? -1 : 1;
+		if (r < 0)
+			return receive_failed(h, (int)-r);
+		any = true;
+	} while (has_connection(h) && has_pending(h));
 	return 1;
 }
 
@@ -102,7 +152,7 @@ static int flush(struct nbd_handle *h)
 {
 	int r = 0;
 
-	if (tx_pending(&h->tx) && !h->tx.error)
+	if (tx_waiting(h) && !h->tx.error)
 		r = tx_flush(h);
 	if (r < 0 && r != -EAGAIN)
 		h->tx.error = -r;
@@ -113,13 +163,6 @@ static int flush(struct nbd_handle *h)
 		return r < 0 ? -1 : 0;
 	session_error(h, h->tx.error, "send");
 	return session_die(h);
-}
-
-static bool has_connection(struct nbd_handle *h)
-{
-	enum phase p = atomic_load(&h->phase);
-
-	return p == PHASE_TRANSMISSION || (phase_is_connecting(p) && p != PHASE_CONNECTING);
 }
 
 /* An event that the caller saw on the descriptor. */
@@ -204,16 +247,16 @@ static int poll_dial(struct nbd_handle *h, int extra_fd, uint64_t until)
 
 static int poll_socket(struct nbd_handle *h, int extra_fd, uint64_t until)
 {
-	bool forever = until == USEC_INFINITY && extra_fd < 0 && !tx_pending(&h->tx);
+	bool forever = until == USEC_INFINITY && extra_fd < 0 && !tx_waiting(h);
 	struct pollfd fds[2];
 	int r;
 
-	/* One system call when there is nothing else to wait for. */
-	if (forever)
-		return receive(h, true) < 0 ? -1 : 1;
-	if (!h->transport.ops->pending(&h->transport)) {
+	if (!has_pending(h)) {
+		/* One system call when there is nothing else to wait for. */
+		if (forever)
+			return receive(h, true) < 0 ? -1 : 1;
 		fds[0] = (struct pollfd) { .fd = h->transport.fd, .events = POLLIN };
-		if (tx_pending(&h->tx))
+		if (tx_waiting(h))
 			fds[0].events |= POLLOUT;
 		r = wait_ready(h, fds, 1, extra_fd, until);
 		if (r < 0) {
@@ -264,7 +307,7 @@ static int poll_round(struct nbd_handle *h, int extra_fd, uint64_t until)
 	h->polling = true;
 	r = h->dial ? poll_dial(h, extra_fd, until) : poll_socket(h, extra_fd, until);
 	h->polling = false;
-	if (r == 1 && has_connection(h) && tx_pending(&h->tx) && flush(h) < 0)
+	if (r == 1 && has_connection(h) && tx_waiting(h) && flush(h) < 0)
 		r = -1;
 	session_update_direction(h);
 	if (h->sleepers)

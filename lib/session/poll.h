@@ -23,4 +23,6 @@ _must_check_ int session_wait_connected(struct nbd_handle *h);
 _must_check_ int session_wait_command(struct nbd_handle *h, uint64_t cookie);
 /* The descriptor to poll, -errno when there is none. */
 _must_check_ int session_fd(struct nbd_handle *h);
+/* TLS: wait for the socket's bytes, the lock released; as transport_ops.fill. */
+ssize_t session_fill(struct nbd_handle *h);
 void session_update_direction(struct nbd_handle *h);

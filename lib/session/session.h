@@ -136,6 +136,10 @@ void session_closed(struct nbd_handle *h);
 
 /* handshake.c: receive once and act on it, as rx_receive. */
 _must_check_ ssize_t handshake_receive(struct nbd_handle *h, bool wait);
+/* starttls.c: the server agreed to NBD_OPT_STARTTLS: 0, or -1 with the error set. */
+_must_check_ int starttls_begin(struct nbd_handle *h);
+/* Go on with the TLS handshake, as rx_receive. */
+_must_check_ ssize_t starttls_receive(struct nbd_handle *h, bool wait);
 /* What the server says of the export's size and flags: 0, or -1 with the error set. */
 _must_check_ int handshake_set_export(struct nbd_handle *h, uint64_t size, uint16_t flags);
 /* The handshake is complete: transmission begins. */

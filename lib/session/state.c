@@ -18,6 +18,7 @@ static const struct phase_row {
 			     STATES_CONNECTING },
 	[PHASE_OPTION] = { "OPTION: Waiting for the reply to an NBD option",
 			   STATES_CONNECTING },
+	[PHASE_TLS] = { "TLS: The TLS handshake is under way", STATES_CONNECTING },
 	[PHASE_EXPORT_NAME] = { "EXPORT_NAME: Waiting for the reply to NBD_OPT_EXPORT_NAME",
 				STATES_CONNECTING },
 	[PHASE_NEGOTIATING] = { "NEGOTIATING: Connection is ready to negotiate an NBD option",
@@ -69,7 +70,8 @@ const char *session_state_name(struct nbd_handle *h)
 		[PHASE_CREATED] = "START", [PHASE_CONNECTING] = "CONNECTING",
 		[PHASE_HELLO] = "HELLO", [PHASE_OLDSTYLE] = "OLDSTYLE",
 		[PHASE_NEWSTYLE] = "NEWSTYLE", [PHASE_OPTION] = "OPTION",
-		[PHASE_EXPORT_NAME] = "EXPORT_NAME", [PHASE_NEGOTIATING] = "NEGOTIATING",
+		[PHASE_TLS] = "TLS", [PHASE_EXPORT_NAME] = "EXPORT_NAME",
+		[PHASE_NEGOTIATING] = "NEGOTIATING",
 		[PHASE_TRANSMISSION] = "READY", [PHASE_CLOSED] = "CLOSED",
 		[PHASE_DEAD] = "DEAD",
 	};

@@ -14,6 +14,7 @@ enum phase {
 	PHASE_OLDSTYLE,		/* "Oldstyle negotiation": the rest of it */
 	PHASE_NEWSTYLE,		/* "Newstyle negotiation": handshake flags */
 	PHASE_OPTION,		/* an option was sent, its replies are awaited */
+	PHASE_TLS,		/* the server agreed to it: the TLS handshake */
 	PHASE_EXPORT_NAME,	/* NBD_OPT_EXPORT_NAME was sent */
 	PHASE_NEGOTIATING,	/* opt mode: the user chooses the next option */
 	PHASE_TRANSMISSION,

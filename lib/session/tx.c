@@ -170,7 +170,12 @@ int tx_flush(struct nbd_handle *h)
 			return -EAGAIN;
 	}
 	reset(tx);
-	return 0;
+	return h->transport.tls ? h->transport.ops->flush(&h->transport) : 0;
+}
+
+bool tx_waiting(struct nbd_handle *h)
+{
+	return tx_pending(&h->tx) || transport_unsent(&h->transport);
 }
 
 void tx_free(struct tx *tx)

@@ -47,4 +47,7 @@ static inline bool tx_pending(const struct tx *tx)
 	return tx->iov_first != tx->iov_len;
 }
 
+/* Anything that waits for the socket to take it. */
+bool tx_waiting(struct nbd_handle *h);
+
 void tx_free(struct tx *tx);

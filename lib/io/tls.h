@@ -1,0 +1,31 @@
+/* TLS over a connected transport, by gnutls.  The session's lock is held in every call
+ * except the transport's fill. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/io/transport.h"
+#include "lib/util/macro.h"
+
+#define TLS_MESSAGE_MAX 600
+
+/* What the user asked for; NULL: not set. */
+struct tls_config {
+	bool verify_peer;
+	const char *hostname;		/* as it stands in the server's certificate */
+	const char *certificates;	/* directory */
+	const char *psk_file, *username;
+	const char *priority;		/* of gnutls; NULL: NORMAL */
+};
+
+/* Put TLS on top of the plain transport T, which stays as it is at an error: read the keys,
+ * begin the handshake.  0, or -errno with MESSAGE filled. */
+_must_check_ int tls_start(struct transport *t, const struct tls_config *config,
+			   char message[static TLS_MESSAGE_MAX]);
+
+/* Go on with the handshake: 0 when TLS is active, -EAGAIN, or -errno with MESSAGE filled. */
+_must_check_ int tls_handshake(struct transport *t, char message[static TLS_MESSAGE_MAX]);
+
+/* Version, key exchange and cipher, to be freed; NULL when out of memory. */
+char *tls_description(struct transport *t);

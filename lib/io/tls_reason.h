@@ -1,0 +1,19 @@
+/* Why TLS failed, in words. */
+#pragma once
+
+#include <gnutls/gnutls.h>
+
+#include "lib/io/tls_credentials.h"
+
+struct tls_attempt {
+	gnutls_session_t session;
+	const struct tls_credentials *keys;
+	const char *hostname;
+	int io_error;		/* errno of the socket's last failure, 0 none */
+};
+
+/* MESSAGE for gnutls' ERROR during the handshake; returns -errno. */
+int tls_handshake_reason(const struct tls_attempt *a, int error, char *message);
+
+/* The same for one after it. */
+int tls_record_reason(gnutls_session_t session, int error, char *message);
