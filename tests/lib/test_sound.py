@@ -1,4 +1,4 @@
-"""The library in the eyes of ThreadSanitizer and valgrind, and what it costs in memory."""
+"""The library in the eyes of the sanitizers and of valgrind, and what it costs in memory."""
 import os
 import re
 import subprocess
@@ -52,6 +52,16 @@ def test_every_group_of_calls_does_as_it_should(host):
     unix, tcp = both_servers(host)
     with unix, tcp:
         run([BUILD / 'tests' / 'lib_groups', unix.socket, str(tcp.port)], OURS)
+
+
+@pytest.mark.slow
+def test_address_sanitizer_finds_nothing(host):
+    program = sanitized('address,undefined', 'lib_groups')['lib_groups']
+    unix, tcp = both_servers(host)
+    with unix, tcp:
+        r = run([program, unix.socket, str(tcp.port)],
+                {**os.environ, 'LD_LIBRARY_PATH': str(program.parents[1])})
+    assert r.stdout == 'every group\n'
 
 
 @pytest.mark.slow
