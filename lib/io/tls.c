@@ -346,11 +346,16 @@ static const struct transport_ops tls_ops = {
 static int set_priority(struct tls *s, const struct tls_config *config, char *message)
 {
 	const char *given = config->priority ? config->priority : "NORMAL", *where = NULL;
-	const char *more = s->keys.psk ? ":+ECDHE-PSK:+DHE-PSK:+PSK"
-				       : s->keys.anonymous ? ":+ANON-ECDH:+ANON-DH" : "";
+	const char *more = "";
 	_cleanup_free_ char *text = NULL;
 	int r;
 
+	if (s->keys.psk)
+		more = ":+ECDHE-PSK:+DHE-PSK:+PSK";
+	/* TLS 1.3 has no anonymous key exchange; a server that knows no other would take it
+	 * for the version and then fail. */
+	else if (s->keys.anonymous && !config->priority)
+		more = ":+ANON-ECDH:+ANON-DH:-VERS-TLS1.3";
 	if (asprintf(&text, "%s%s", given, more) < 0) {
 		text = NULL;
 		return tls_fail(message, -ENOMEM, "TLS: no memory");
