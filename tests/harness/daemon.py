@@ -89,7 +89,8 @@ class Daemon:
             s = self.status(device)
             assert s['state'] in wanted, s
             return s
-        return wait_until(reached, timeout, f'{device} to be {" or ".join(wanted)}')
+        # Each look is a process, which in a guest takes CPU from what is waited for.
+        return wait_until(reached, timeout, f'{device} to be {" or ".join(wanted)}', 0.1)
 
     def zombies(self):
         return [p for p, (_, state) in self.machine.children(self.pid).items() if state == 'Z']

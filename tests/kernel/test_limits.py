@@ -32,6 +32,13 @@ def long_outage(guest, daemon):
         daemon.detach('long', '--force', check=False)
 
 
+def one_look(daemon):
+    """Seconds that a start of nbdctl takes, which on a busy machine is no trifle."""
+    watch = Stopwatch()
+    daemon.status()
+    return watch()
+
+
 def direct_read(guest, device, **how):
     return guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct'],
                      check=False, **how)

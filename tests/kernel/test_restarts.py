@@ -19,7 +19,8 @@ def test_100_restarts_of_the_server_let_nothing_grow(guest):
         costs = []
         for n in range(1, RESTARTS + 1):
             server.restart()
-            wait_until(all_connected(daemon, 1, n), 15, f'the device after restart {n}')
+            wait_until(all_connected(daemon, 1, n), 15, f'the device after restart {n}',
+                       0.1)
             wait_until(lambda: not daemon.zombies(), 2, 'every child to be reaped')
             if n % 10 == 0:
                 costs.append(Cost(guest, daemon))
