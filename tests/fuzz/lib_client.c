@@ -131,8 +131,8 @@ static void configure(struct nbd_handle *h, uint8_t a, uint8_t b)
 	for (unsigned i = 0; i < (b & 3); i++)
 		PROMISE(nbd_add_meta_context(h, contexts[i]) == 0);
 	PROMISE(nbd_set_request_meta_context(h, !(b & 4)) == 0);
-	PROMISE(nbd_set_tls(h, b & 8 ? LIBNBD_TLS_ALLOW : b & 64 ? LIBNBD_TLS_REQUIRE
-			    : LIBNBD_TLS_DISABLE) == 0);
+	/* No TLS: its random numbers would make every session another. */
+	PROMISE(nbd_get_tls(h) == LIBNBD_TLS_DISABLE);
 	if (b & 16)
 		PROMISE(nbd_set_strict_mode(h, LIBNBD_STRICT_AUTO_FLAG) == 0);
 	PROMISE(nbd_set_debug(h, !!(b & 32)) == 0);
