@@ -374,6 +374,16 @@ the very start or between two requests of transmission; the handle is closed.  I
 caller's.  EBUSY: requests are in flight; EPROTO: the server sent bytes that nobody asked for;
 ENOTCONN: it has hung up; ENOTSUP: structured replies, extended headers or TLS are in use,
 which the kernel's nbd driver does not know.''', 'Transmission'),
+    'take_tls_socket': ('give up the negotiated socket of a TLS connection', '''As
+nbdd_take_socket(3), for a connection on which TLS is active: fills in the keys and the numbers of
+the next records of both directions, with which the kernel or another program goes on.  Messages
+of TLS that have arrived, such as session tickets, are taken in before; no alert is sent.  The
+caller wipes what was filled in after use.  ENOTSUP: TLS is not active, or its version, cipher or
+record size cannot be taken over; EPROTO: the server sent bytes that nobody asked for, or part of
+a record.''', 'NBD_OPT_STARTTLS'),
+    'get_tls_info': ('tell version, cipher and certificates of TLS', '''EINVAL when TLS is not
+active.  The names are those for which the server's certificate was made, or its common name.''',
+                     'NBD_OPT_STARTTLS'),
     'preadv': ('read into several buffers', '''Any number of buffers, of any length; the data is
 received into them.  The array is copied.''', 'NBD_CMD_READ'),
     'pwritev': ('write from several buffers', '''Any number of buffers, of any length; they are

@@ -30,6 +30,8 @@ KINDS = {
     'cmdflags': ('uint32_t ', '0x%" PRIx32 "', '{0}', False),
     'addrs': ('const struct nbdd_address *', '%s', '"<addresses>"', True),
     'iov': ('const struct iovec *', '%s', '"<iov>"', True),
+    'tlsstate': ('struct nbdd_tls_state *', '%s', '"<tls state>"', True),
+    'tlsinfo': ('struct nbdd_tls_info *', '%s', '"<tls info>"', True),
     'uri': ('struct nbdd_uri *', '%p', '(void *){0}', False),
 }
 
@@ -267,6 +269,38 @@ struct nbdd_uri {
   char *tls_certificates, *tls_psk_file, *tls_hostname, *tls_priority;
   bool verify_peer;		/* true unless tls-verify-peer=false */
   uint32_t vsock_cid, vsock_port;
+};
+
+/* The ciphers whose record state can be taken over. */
+enum nbdd_tls_cipher {
+  NBDD_TLS_AES_128_GCM = 1,
+  NBDD_TLS_AES_256_GCM,
+  NBDD_TLS_CHACHA20_POLY1305
+};
+
+/* One direction of a TLS connection. */
+struct nbdd_tls_direction {
+  uint8_t key[32];
+  uint8_t iv[12];
+  uint64_t sequence;		/* of the next record */
+};
+
+/* How to go on with a TLS connection where the library stopped. */
+struct nbdd_tls_state {
+  uint16_t version;		/* 0x0303: TLS 1.2, 0x0304: TLS 1.3 */
+  uint16_t cipher;		/* enum nbdd_tls_cipher */
+  uint8_t key_len;		/* bytes used of key */
+  uint8_t iv_len;		/* bytes used of iv: 4 for AES-GCM in TLS 1.2, else 12 */
+  struct nbdd_tls_direction send, receive;
+};
+
+/* What is known of a TLS connection; text is escaped. */
+struct nbdd_tls_info {
+  uint16_t version;		/* as above */
+  char cipher[32];		/* such as "AES-256-GCM" */
+  char peer[256];		/* names in the server's certificate; "" without one */
+  int64_t peer_expires;		/* seconds since 1970; 0: no certificate */
+  int64_t own_expires;		/* of the client certificate, when it was asked for; else 0 */
 };
 
 '''

@@ -1,7 +1,6 @@
 #include "lib/api/call.h"
 
 #include <inttypes.h>
-#include <sys/ioctl.h>
 
 int api_poll(struct nbd_handle *h, int timeout)
 {
@@ -116,47 +115,4 @@ int api_aio_in_flight(struct nbd_handle *h)
 const char *api_connection_state(struct nbd_handle *h)
 {
 	return session_state(h);
-}
-
-/* Is the connection alive and without a byte that nobody has read? */
-static int check_quiet(struct nbd_handle *h)
-{
-	size_t kept = h->rx.carry_len + h->rx.left;
-	int unread = 0;
-	char byte;
-	ssize_t r;
-
-	if (ioctl(h->transport.fd, FIONREAD, &unread) < 0)
-		return session_error(h, errno, "FIONREAD");
-	if (unread || kept)
-		return session_error(h, EPROTO, "server sent %zu bytes that nobody asked for",
-				     (size_t)unread + kept);
-	r = recv(h->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-	if (r == 0)
-		return session_error(h, ENOTCONN, "server disconnected");
-	if (r > 0 || (errno != EAGAIN && errno != EINTR))
-		return session_error(h, r > 0 ? EPROTO : errno, "recv");
-	return 0;
-}
-
-/* The kernel's nbd driver goes on where this session stops: nothing may be under way, and
- * it speaks compact requests and simple replies only. */
-int api_take_socket(struct nbd_handle *h)
-{
-	int fd;
-
-	if (atomic_load(&h->in_flight) || tx_pending(&h->tx) || h->disconnecting)
-		return session_error(h, EBUSY, "%u requests are in flight, expected none",
-				     atomic_load(&h->in_flight));
-	if (h->export.structured_replies || h->export.extended_headers)
-		return session_error(h, ENOTSUP, "structured replies or extended headers were "
-				     "negotiated, the kernel knows simple replies only");
-	if (h->export.tls)
-		return session_error(h, ENOTSUP, "TLS is active");
-	if (check_quiet(h) < 0)
-		return -1;
-	fd = h->transport.fd;
-	h->transport = TRANSPORT_NULL;
-	session_closed(h);
-	return fd;
 }

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "lib/io/tls.h"
+
 int api_set_tls(struct nbd_handle *h, int tls)
 {
 	h->settings.tls = tls;
@@ -71,4 +73,12 @@ char *api_get_tls_priority(struct nbd_handle *h)
 int api_supports_tls(struct nbd_handle *h)
 {
 	return 1;
+}
+
+int api_get_tls_info(struct nbd_handle *h, struct nbdd_tls_info *ret)
+{
+	if (!h->export.tls)
+		return session_error(h, EINVAL, "TLS is not active");
+	tls_info(&h->transport, ret);
+	return 0;
 }

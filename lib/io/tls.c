@@ -8,37 +8,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "lib/io/tls_credentials.h"
 #include "lib/io/tls_reason.h"
-#include "lib/util/buffer.h"
+#include "lib/io/tls_session.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/fd.h"
-
-#define RECORD_MAX	16384		/* plaintext bytes of a record ("RFC 8446", 5.1) */
-#define IN_SIZE		(128 * 1024)	/* of the socket's bytes at a time: some 8 records */
-/* Records gather here, so that a system call sends many; past the first limit the socket is
- * asked to take them before more are made. */
-#define OUT_ENOUGH	(128 * 1024)
-#define OUT_MAX		(1024 * 1024)
-
-struct tls {
-	gnutls_session_t session;
-	struct tls_credentials keys;
-	char *hostname;
-	int fd;
-	int io_error;			/* errno of the socket, 0 none */
-	bool active;			/* the handshake is complete */
-	bool eof;			/* of the socket */
-	bool may_read;			/* the socket is asked once a call */
-	bool ended;			/* nothing more can be received: */
-	int end;			/* 0 end of file, or -errno */
-	char message[TLS_MESSAGE_MAX];	/* in words, when it is an error of TLS */
-	struct buffer out;		/* records that the socket has not taken */
-	size_t out_first;
-	size_t in_first, in_len;	/* bytes of `in` that gnutls has not taken */
-	uint8_t in[IN_SIZE];
-	uint8_t stage[RECORD_MAX];	/* small pieces that share a record */
-};
 
 /* ---- below gnutls: the socket ---- */
 
@@ -60,6 +33,28 @@ static ssize_t read_socket(struct tls *s, int flags)
 	return r;
 }
 
+/* Follow the borders of the records: what gnutls keeps of one that it has taken in part cannot
+ * be asked for ("RFC 8446", 5.1: a header of 5 bytes, the last two of which are the length). */
+static void follow(struct tls *s, const uint8_t *p, size_t len)
+{
+	while (len) {
+		size_t n = MIN(len, s->record_left);
+
+		if (!n) {
+			s->header[s->header_len++] = *p;
+			n = 1;
+			if (s->header_len == RECORD_HEADER) {
+				s->record_left = (size_t)s->header[3] << 8 | s->header[4];
+				s->header_len = 0;
+			}
+		} else {
+			s->record_left -= n;
+		}
+		p += n;
+		len -= n;
+	}
+}
+
 static ssize_t pull(gnutls_transport_ptr_t ptr, void *data, size_t size)
 {
 	struct tls *s = ptr;
@@ -77,6 +72,7 @@ static ssize_t pull(gnutls_transport_ptr_t ptr, void *data, size_t size)
 	}
 	size = MIN(size, s->in_len);
 	memcpy(data, s->in + s->in_first, size);
+	follow(s, data, size);
 	s->in_first += size;
 	s->in_len -= size;
 	return (ssize_t)size;
@@ -306,7 +302,7 @@ static int tls_flush(struct transport *t)
 	return flush_out(t->tls);
 }
 
-static void tls_free(struct tls *s)
+void tls_free(struct tls *s)
 {
 	if (s->session)
 		gnutls_deinit(s->session);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <nbdd.h>
 #include <stddef.h>
 
 #include "lib/io/transport.h"
@@ -29,3 +30,15 @@ _must_check_ int tls_handshake(struct transport *t, char message[static TLS_MESS
 
 /* Version, key exchange and cipher, to be freed; NULL when out of memory. */
 char *tls_description(struct transport *t);
+
+/* What nbdd_get_tls_info tells. */
+void tls_info(struct transport *t, struct nbdd_tls_info *ret);
+
+/* Take in messages of TLS that have arrived already: 0 when nothing of the server's is left
+ * anywhere, or -errno with MESSAGE filled. */
+_must_check_ int tls_settle(struct transport *t, char message[static TLS_MESSAGE_MAX]);
+/* How the records go on: 0, or -errno with MESSAGE filled. */
+_must_check_ int tls_state(struct transport *t, struct nbdd_tls_state *ret,
+			   char message[static TLS_MESSAGE_MAX]);
+/* Free the session without a word to the server; the transport's socket is the caller's. */
+_must_check_ int tls_abandon(struct transport *t);

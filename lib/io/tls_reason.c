@@ -50,8 +50,7 @@ static int alert_reason(gnutls_session_t session, char *message)
 			a ? ": " : "", a ? a->hint : "");
 }
 
-/* The server's certificate: 0, or negative. */
-static int peer_certificate(gnutls_session_t session, gnutls_x509_crt_t *ret)
+int tls_peer_certificate(gnutls_session_t session, gnutls_x509_crt_t *ret)
 {
 	unsigned n;
 	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &n);
@@ -77,8 +76,7 @@ static size_t add_name(char *dst, size_t size, size_t len, const char *name, siz
 	return MIN(len, size - 1);
 }
 
-/* The names for which CRT was made: "a, b" in DST. */
-static void certificate_names(gnutls_x509_crt_t crt, char *dst, size_t size)
+void tls_certificate_names(gnutls_x509_crt_t crt, char *dst, size_t size)
 {
 	char name[256], text[INET6_ADDRSTRLEN];
 	size_t len = 0, n;
@@ -117,7 +115,7 @@ static int wrong_name(const struct tls_attempt *a, gnutls_x509_crt_t crt, char *
 {
 	char names[350], wanted[120];
 
-	certificate_names(crt, names, sizeof(names));
+	tls_certificate_names(crt, names, sizeof(names));
 	return tls_fail(message, -EKEYREJECTED, "TLS: server's certificate is for %s, not for %s",
 			names, escape_text(wanted, sizeof(wanted), a->hostname,
 					   strlen(a->hostname)));
@@ -161,7 +159,7 @@ static int verification_reason(const struct tls_attempt *a, char *message)
 	gnutls_x509_crt_t crt;
 	int r;
 
-	if (peer_certificate(a->session, &crt) < 0)
+	if (tls_peer_certificate(a->session, &crt) < 0)
 		return tls_fail(message, -EKEYREJECTED, "TLS: server's certificate cannot be "
 				"verified");
 	r = certificate_reason(a, crt, message);

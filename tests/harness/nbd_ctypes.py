@@ -48,6 +48,22 @@ class Uri(c.Structure):
         ("verify_peer", c.c_bool), ("vsock_cid", c.c_uint32), ("vsock_port", c.c_uint32)]
 
 
+class TlsDirection(c.Structure):
+    _fields_ = [("key", c.c_uint8 * 32), ("iv", c.c_uint8 * 12), ("sequence", c.c_uint64)]
+
+
+class TlsState(c.Structure):
+    """struct nbdd_tls_state."""
+    _fields_ = [("version", c.c_uint16), ("cipher", c.c_uint16), ("key_len", c.c_uint8),
+                ("iv_len", c.c_uint8), ("send", TlsDirection), ("receive", TlsDirection)]
+
+
+class TlsInfo(c.Structure):
+    """struct nbdd_tls_info."""
+    _fields_ = [("version", c.c_uint16), ("cipher", c.c_char * 32), ("peer", c.c_char * 256),
+                ("peer_expires", c.c_int64), ("own_expires", c.c_int64)]
+
+
 def callback_struct(name, *arguments):
     function = c.CFUNCTYPE(c.c_int, c.c_void_p, *arguments)
     return type(name, (c.Structure,), {
@@ -126,8 +142,8 @@ get_subprocess_pid:I set_tls_hostname:is get_tls_hostname:S set_tls_priority:is
 get_tls_priority:S set_uri_allow_tls_priority:ib get_version_extra:s get_handle_size:Z
 """
 FUNCTIONS_OWN = """
-take_socket:i connect_addresses:ipz aio_connect_addresses:ipz preadv:ipzUu
-pwritev:ipzUu aio_preadv:IpzUCu aio_pwritev:IpzUCu get_transmission_flags:I get_option_reply:I
+take_socket:i take_tls_socket:ip get_tls_info:ip connect_addresses:ipz
+aio_connect_addresses:ipz preadv:ipzUu pwritev:ipzUu aio_preadv:IpzUCu aio_pwritev:IpzUCu get_transmission_flags:I get_option_reply:I
 """
 
 

@@ -6,12 +6,12 @@ import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 
 import pytest
 
 from tests.harness.nbd_ctypes import Handle, NbdError, buffer, completion
+from tests.harness.pki import make_certificates, make_keys
 from tests.harness.servers import Nbdkit, NbdServer, QemuNbd
 
 SIZE = 4 << 20
@@ -19,84 +19,16 @@ CONTENT = random.Random(7).randbytes(SIZE)
 DISABLE, ALLOW, REQUIRE = 0, 1, 2
 
 
-class Authority:
-    """A CA in a directory; certificates that it signs."""
-
-    def __init__(self, path, name='Test CA'):
-        self.path = path
-        path.mkdir()
-        self.key(path / 'ca-key.pem')
-        self.tool('--generate-self-signed', '--load-privkey', path / 'ca-key.pem',
-                  '--outfile', path / 'ca-cert.pem',
-                  info=[f'cn = {name}', 'ca', 'cert_signing_key', 'crl_signing_key',
-                        'activation_date = 2020-01-01 00:00:00', 'expiration_days = 9000'])
-
-    def tool(self, *arguments, info=()):
-        template = self.path / 'info'
-        template.write_text(''.join(f'{line}\n' for line in info))
-        subprocess.run(['certtool', '--template', template, *arguments], check=True,
-                       capture_output=True)
-
-    def key(self, file):
-        self.tool('--generate-privkey', '--key-type', 'ecdsa', '--curve', 'secp256r1',
-                  '--outfile', file)
-
-    def signed(self, *arguments, info=()):
-        self.tool('--load-ca-certificate', self.path / 'ca-cert.pem',
-                  '--load-ca-privkey', self.path / 'ca-key.pem', *arguments, info=info)
-
-    def issue(self, directory, kind, names=('dns_name = localhost', 'ip_address = 127.0.0.1'),
-              dates=('expiration_days = 100',)):
-        directory.mkdir(exist_ok=True)
-        shutil.copy(self.path / 'ca-cert.pem', directory)
-        self.key(directory / f'{kind}-key.pem')
-        self.signed('--generate-certificate', '--load-privkey', directory / f'{kind}-key.pem',
-                    '--outfile', directory / f'{kind}-cert.pem',
-                    info=['cn = somebody', f'tls_www_{kind}', 'signing_key',
-                          'encryption_key', *names, *dates])
-        return directory
-
-    def revoke(self, directory, kind):
-        """DIRECTORY's certificate is in the list that this returns."""
-        self.signed('--generate-crl', '--load-certificate', directory / f'{kind}-cert.pem',
-                    '--outfile', self.path / 'ca-crl.pem',
-                    info=['crl_next_update = 100', 'crl_number = 1'])
-        return self.path / 'ca-crl.pem'
-
-
 @pytest.fixture(scope='module')
 def pki(tmp_path_factory):
     """Directories of certificates by name."""
-    at = tmp_path_factory.mktemp('pki')
-    ca, other = Authority(at / 'ca'), Authority(at / 'other', 'Other CA')
-    past = ('activation_date = 2021-01-01 00:00:00', 'expiration_date = 2022-01-01 00:00:00')
-    future = ('activation_date = 2090-01-01 00:00:00', 'expiration_date = 2091-01-01 00:00:00')
-    made = {
-        'server': ca.issue(at / 'server', 'server'),
-        'client': ca.issue(at / 'client', 'client'),
-        'expired': ca.issue(at / 'expired', 'server', dates=past),
-        'early': ca.issue(at / 'early', 'server', dates=future),
-        'named': ca.issue(at / 'named', 'server', names=('dns_name = disk.example',
-                                                         'ip_address = 192.0.2.7')),
-        'stranger': other.issue(at / 'stranger', 'client'),
-        'ca-only': at / 'ca-only', 'crl': at / 'crl',
-    }
-    for name in ('ca-only', 'crl'):
-        made[name].mkdir()
-        shutil.copy(ca.path / 'ca-cert.pem', made[name])
-    shutil.copy(ca.revoke(made['server'], 'server'), made['crl'])
-    return made
+    return make_certificates(tmp_path_factory.mktemp('pki'))
 
 
 @pytest.fixture(scope='module')
 def keys(tmp_path_factory):
     """Files of pre-shared keys: (alice and bob), (alice with another key)."""
-    at = tmp_path_factory.mktemp('psk')
-    for name, users in (('keys', ('alice', 'bob')), ('bad', ('alice',))):
-        for user in users:
-            subprocess.run(['psktool', '-u', user, '-p', at / f'{name}.psk'], check=True,
-                           capture_output=True)
-    return at / 'keys.psk', at / 'bad.psk'
+    return make_keys(tmp_path_factory.mktemp('psk'))
 
 
 @pytest.fixture

@@ -47,13 +47,14 @@ PERMITTED = {
         block_status_64 block_status_filter aio_pread aio_pread_structured aio_pwrite
         aio_disconnect aio_flush aio_trim aio_cache aio_zero aio_block_status
         aio_block_status_64 aio_block_status_filter preadv pwritev aio_preadv aio_pwritev
-        take_socket""",
+        take_socket take_tls_socket""",
+    (NEGOTIATING, CONNECTED): "get_tls_info",
     (CONNECTED, CLOSED, DEAD): "aio_in_flight",
     (CONNECTING, NEGOTIATING, CONNECTED, CLOSED, DEAD): "get_uri",
 }
 STATES_OF = {name: states for states, names in PERMITTED.items() for name in names.split()}
 OWN = ("connect_addresses", "aio_connect_addresses", "preadv", "pwritev", "aio_preadv",
-       "aio_pwritev", "take_socket")
+       "aio_pwritev", "take_socket", "take_tls_socket", "get_tls_info")
 CALLBACKS = {"C": COMPLETION, "K": CHUNK, "E": EXTENT, "F": EXTENT64, "L": LIST,
              "M": CONTEXT}
 PLAIN = {"i": 0, "u": 0, "b": 0, "s": "text", "U": 512, "z": 512, "a": ["text"]}
