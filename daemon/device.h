@@ -9,10 +9,11 @@
 #include "daemon/backoff.h"
 #include "daemon/connector.h"
 #include "daemon/kworker.h"
+#include "daemon/link.h"
+#include "daemon/outage.h"
 #include "daemon/resolver.h"
 #include "daemon/target.h"
 
-#define DEVICE_REASON_MAX	512
 #define DEVICE_WAITERS_MAX	16	/* control calls that wait for one device */
 #define DEVICE_IDENTIFIER_PREFIX "nbdd:"
 
@@ -45,38 +46,7 @@ enum device_event {
 	N_EVENTS
 };
 
-enum link_state {
-	LINK_IDLE,		/* waits for its turn or its retry */
-	LINK_CONNECTING,	/* a connector is at work */
-	LINK_READY,		/* negotiated; not yet in the kernel */
-	LINK_HANDED,		/* the kernel is being given it */
-	LINK_ALIVE,
-};
-
 enum kernel_call_kind { CALL_CONNECT, CALL_RECONNECT, CALL_RESIZE, CALL_DISCONNECT };
-
-/* One connection of a device. */
-struct link {
-	struct device *device;
-	enum link_state state;
-	int fd;				/* our duplicate, or -1 */
-	struct connector *connector;
-	sd_event_source *watch;		/* for hang-up of fd */
-	struct export_info info;	/* of the connection in state READY */
-	char peer[128];
-	const char *cut_why;		/* we ended it ourselves */
-	uint64_t since_real_usec;	/* CLOCK_REALTIME */
-	bool tried;			/* STATE_CONNECTING: its one attempt has ended */
-};
-
-struct outages {
-	uint64_t count;
-	uint64_t total_usec;		/* of those that are over */
-	uint64_t began_usec;		/* monotonic; 0: none now */
-	uint64_t last_start_real_usec;
-	uint64_t last_usec;
-	char reason[DEVICE_REASON_MAX];
-};
 
 struct device {
 	struct manager *manager;

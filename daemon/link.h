@@ -1,7 +1,36 @@
 /* One connection of a device: its connector, our duplicate of its socket, the watch. */
 #pragma once
 
-#include "daemon/device.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "daemon/connector.h"
+#include "lib/util/macro.h"
+
+struct device;
+
+enum link_state {
+	LINK_IDLE,		/* waits for its turn or its retry */
+	LINK_CONNECTING,	/* a connector is at work */
+	LINK_READY,		/* negotiated; not yet in the kernel */
+	LINK_HANDED,		/* the kernel is being given it */
+	LINK_ALIVE,
+};
+
+/* One connection of a device. */
+struct link {
+	struct device *device;
+	enum link_state state;
+	int fd;				/* our duplicate, or -1 */
+	struct connector *connector;
+	sd_event_source *watch;		/* for hang-up of fd */
+	struct export_info info;	/* of the connection in state READY */
+	char peer[128];
+	const char *cut_why;		/* we ended it ourselves */
+	uint64_t since_real_usec;	/* CLOCK_REALTIME */
+	bool tried;			/* STATE_CONNECTING: its one attempt has ended */
+};
 
 /* Start a connector for an idle link: 0, -EAGAIN (no free connector: manager_kick comes
  * back to it), or -errno.  Its end is an EV_SOCKET or EV_FAILED. */
