@@ -6,19 +6,20 @@ _AIO = '''The request is queued and the call returns its cookie at once.  A requ
 handle is sent at once; others leave together at the next nbd_poll(3),
 nbd_aio_notify_read(3) or nbd_aio_notify_write(3).'''
 _DONE = '''The completion callback is called once the reply is complete, with *error 0 or an
-errno.  It returns 1 to have the command retired, 0 to keep it for
-nbd_aio_command_completed(3), -1 to make it fail with *error.  The buffers must live until
-then.'''
+errno; the buffers must live until then.  It returns 1 to have the command retired, 0 to keep it
+for nbd_aio_command_completed(3), or -1 to keep it with the errno that it wrote to *error: that
+may replace an error, not take it back.  Callbacks are freed when the command is retired.'''
 _SYNC = '''The call waits for the server's reply.'''
 _OPT = '''Possible in opt mode only, see nbd_set_opt_mode(3), and for servers that speak fixed
 newstyle.'''
 _OPT_AIO = '''The option is sent and the call returns; nbd_aio_is_connecting(3) is true until
 the server's last reply is in.  The completion callback is then called with *error 0 or an
-errno; what it returns does not matter.'''
+errno; what it returns does not matter.  Then the callbacks are freed.'''
 _NEGOTIATED = '''Known once the export's flags are, that is after connecting, or after
 nbd_opt_info(3).'''
 _BS = '''The callback is called once for each metadata context with consecutive extents, the
-first of which begins at the offset.  The server may describe less than was asked for, and the
+first of which begins at the offset.  *error is the command's error so far; when the callback
+returns -1, the command fails, with *error or EPROTO, unless it has failed already.  The server may describe less than was asked for, and the
 last extent may go beyond it.  What flags mean depends on the context; for base:allocation they
 are LIBNBD_STATE_HOLE and LIBNBD_STATE_ZERO.  Contexts must have been asked for by
 nbd_add_meta_context(3) before connecting.'''
@@ -106,7 +107,8 @@ structured replies they are not asked for.  They let commands without payload be
     'set_handshake_flags': ('choose the handshake flags', '''Those that the server offers, too,
 are sent.  Default LIBNBD_HANDSHAKE_FLAG_MASK; fewer are for testing servers.''',
                             'Handshake flags'),
-    'get_handshake_flags': ('tell the handshake flags', '', ''),
+    'get_handshake_flags': ('tell the handshake flags', '''Before connecting those that are
+set, then those that the server offered, too; 0 for an oldstyle server.''', 'Handshake flags'),
     'set_pread_initialize': ('leave no stale memory in the buffer of a read that fails',
                              '''Default true: what the server did not send reads as
 zeroes.''', ''),
@@ -286,8 +288,8 @@ told none; it is asked by nbd_set_full_info(3).''', 'NBD_INFO_DESCRIPTION'),
     'pread_structured': ('read, and hear of each part', f'''The callback is called for each part
 of the reply, in the order in which they come: LIBNBD_READ_DATA with the data in the buffer,
 LIBNBD_READ_HOLE for zeroes, LIBNBD_READ_ERROR for an error at an offset.  *error is the
-command's error so far; the callback may change it and return -1.  LIBNBD_CMD_FLAG_DF asks for
-one part.  {_SYNC}''', 'NBD_CMD_READ'),
+command's error so far; when the callback returns -1, the command fails, with *error or EPROTO,
+unless it has failed already.  LIBNBD_CMD_FLAG_DF asks for one part.  {_SYNC}''', 'NBD_CMD_READ'),
     'pwrite': ('write', f'''LIBNBD_CMD_FLAG_FUA: the reply comes when the data is on stable
 storage.  {_SYNC}''', 'NBD_CMD_WRITE'),
     'flush': ('have all completed writes on stable storage', _SYNC, 'NBD_CMD_FLUSH'),

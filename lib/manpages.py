@@ -210,7 +210,9 @@ replies that have come.
 A program with a loop of its own polls nbd_aio_get_fd(3) for what nbd_aio_get_direction(3) says
 and notifies the handle.  Both may change with each call.'''),
     ('CALLBACKS', '''A callback is a structure of function, user_data and free, passed by value.
-free, unless NULL, is called exactly once, after the last use, also when the call fails.
+free, unless NULL, is called exactly once, after the last use, also when the call fails; those of
+an asynchronous request when it is retired: by nbd_aio_command_completed(3), by a completion
+callback that returns 1, or by nbd_close(3).
 Callbacks are called from calls on the handle, with it locked: they must not use the same handle,
 but for calls that take no lock, such as nbd_aio_in_flight(3).'''),
     ('THREADS', '''A handle may be used by several threads at once.  A call that waits for the

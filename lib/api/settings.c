@@ -49,7 +49,8 @@ int api_set_handshake_flags(struct nbd_handle *h, uint32_t flags)
 
 uint32_t api_get_handshake_flags(struct nbd_handle *h)
 {
-	return h->settings.handshake_flags;
+	/* After the hello: what was agreed. */
+	return h->export.protocol ? h->export.handshake_flags : h->settings.handshake_flags;
 }
 
 int api_set_strict_mode(struct nbd_handle *h, uint32_t flags)

@@ -114,7 +114,7 @@ static void report_chunk(struct command *c, const void *data, uint64_t len, uint
 {
 	if (!c->chunk.callback)
 		return;
-	if (CALLBACK_CALL(c->chunk, data, len, offset, status, &error) < 0)
+	if (CALLBACK_CALL(c->chunk, data, len, offset, status, &error) == -1)
 		command_fail(c, error ? error : EPROTO);
 }
 

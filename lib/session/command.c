@@ -79,8 +79,6 @@ static void free_report(struct command *c)
 /* What is not needed once the reply is in. */
 static void free_parts(struct command *c)
 {
-	if (c->report != REPORT_NONE)
-		free_report(c);
 	if (c->iov || c->payload || c->ids_seen) {
 		free(c->iov);
 		free(c->payload);
@@ -89,6 +87,14 @@ static void free_parts(struct command *c)
 		c->payload = NULL;
 		c->ids_seen = NULL;
 	}
+}
+
+/* Callbacks live as long as their command: until it is retired. */
+static void free_callbacks(struct command *c)
+{
+	if (c->report != REPORT_NONE)
+		free_report(c);
+	CALLBACK_FREE(c->completion);
 }
 
 void command_retire(struct nbd_handle *h, struct command *c)
@@ -102,7 +108,7 @@ void command_retire(struct nbd_handle *h, struct command *c)
 		c->prev = NULL;
 	}
 	free_parts(c);
-	CALLBACK_FREE(c->completion);
+	free_callbacks(c);
 	c->cookie = uses << COOKIE_SLOT_BITS | c->slot;
 	c->state = COMMAND_FREE;
 	c->next = k->free;
@@ -123,7 +129,8 @@ void in_flight_add(struct nbd_handle *h, int by)
 	atomic_store_explicit(&h->in_flight, n + (unsigned)by, memory_order_relaxed);
 }
 
-/* Hand the result to the user's callback: is the command to be retired? */
+/* Hand the result to the user's callback: is the command to be retired?  A callback that
+ * returns -1 may put another error in the place of the command's, but not take it back. */
 static bool report_completion(struct command *c)
 {
 	int error = c->error, r;
@@ -131,22 +138,18 @@ static bool report_completion(struct command *c)
 	if (!c->completion.callback)
 		return false;
 	r = CALLBACK_CALL(c->completion, &error);
-	if (r < 0)
-		command_fail(c, error ? error : EPROTO);
-	return r > 0;
+	if (r == -1 && error)
+		c->error = error;
+	return r == 1;
 }
 
 void command_complete(struct nbd_handle *h, struct command *c)
 {
 	struct commands *k = &h->commands;
 
-	bool retire;
-
 	in_flight_add(h, -1);
-	retire = report_completion(c) && !c->sync;
 	free_parts(c);
-	CALLBACK_FREE(c->completion);
-	if (retire) {
+	if (report_completion(c) && !c->sync) {
 		command_retire(h, c);
 		return;
 	}
@@ -183,7 +186,7 @@ void commands_free(struct nbd_handle *h)
 		if (c->state == COMMAND_FREE)
 			continue;
 		free_parts(c);
-		CALLBACK_FREE(c->completion);
+		free_callbacks(c);
 	}
 	for (uint32_t i = 0; i < k->n_slots / SLAB_COMMANDS; i++)
 		free(k->slabs[i]);

@@ -80,21 +80,21 @@ static int narrow(const nbd_extent *e, size_t *n, uint32_t *to)
 static int report32(struct command *c, const char *name, nbd_extent *e, size_t n)
 {
 	uint32_t *entries = (uint32_t *)e;	/* in place: half as big */
-	int error = 0, r;
+	int error = c->error, r;
 
 	r = narrow(e, &n, entries);
 	if (r < 0)
 		return -r;
-	if (CALLBACK_CALL(c->extent, name, c->offset, entries, 2 * n, &error) < 0)
+	if (CALLBACK_CALL(c->extent, name, c->offset, entries, 2 * n, &error) == -1)
 		return error ? error : EPROTO;
 	return 0;
 }
 
 static int report64(struct command *c, const char *name, nbd_extent *e, size_t n)
 {
-	int error = 0;
+	int error = c->error;
 
-	if (CALLBACK_CALL(c->extent64, name, c->offset, e, n, &error) < 0)
+	if (CALLBACK_CALL(c->extent64, name, c->offset, e, n, &error) == -1)
 		return error ? error : EPROTO;
 	return 0;
 }
@@ -123,7 +123,8 @@ int extents_deliver(struct nbd_handle *h, struct command *c)
 		return rx_broken(h, "no memory for %zu extents", n);
 	unpack_wide(rx->payload.data + head, n, wide, e);
 	r = check_extents(h, c, e, n);
-	if (r == 0 && !c->error && c->extent.callback)
+	/* Also after a failure the user hears of the contexts that follow. */
+	if (r == 0 && c->extent.callback)
 		command_fail(c, c->report == REPORT_EXTENT64
 				? report64(c, context->name, e, n)
 				: report32(c, context->name, e, n));

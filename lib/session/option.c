@@ -153,16 +153,13 @@ void option_finish(struct nbd_handle *h, int error)
 		return;
 	o->by_user = false;
 	o->error = error;
-	CALLBACK_FREE(o->list);
-	CALLBACK_FREE(o->context);
 	queries_free(o->queries);
 	o->queries = NULL;
-	if (o->completion.callback) {
-		nbd_completion_callback done = CALLBACK_TAKE(&o->completion);
-
-		CALLBACK_CALL(done, &error);
-		CALLBACK_FREE(done);
-	}
+	if (o->completion.callback)
+		CALLBACK_CALL(o->completion, &error);
+	CALLBACK_FREE(o->list);
+	CALLBACK_FREE(o->context);
+	CALLBACK_FREE(o->completion);
 }
 
 /* The errno for an error reply to an option that the user sent. */

@@ -30,7 +30,9 @@ struct watch *client_watch(struct client *c, int ret)
 
 int client_ret(uint8_t a)
 {
-	return (int)(a >> 6) - 1 < 2 ? (int)(a >> 6) - 1 : 1;
+	static const int values[] = { -1, 0, 1, -2 };
+
+	return values[a >> 6];
 }
 
 void client_on_free(void *data)
@@ -197,7 +199,7 @@ static void see_to_the_end(struct client *c)
 	PROMISE(nbd_aio_in_flight(c->h) == 0);
 	for (struct watch *w = c->watches; w; w = w->next)
 		if (w->is_completion && w->issued)
-			PROMISE(w->calls == 1 && w->freed == 1);
+			PROMISE(w->calls == 1 && (w->freed || w->ret != 1));
 	for (size_t i = 0; i < c->n_cookies; i++) {
 		int r = nbd_aio_command_completed(c->h, (uint64_t)c->cookies[i]);
 
@@ -206,6 +208,8 @@ static void see_to_the_end(struct client *c)
 	}
 	for (int64_t cookie; (cookie = nbd_aio_peek_command_completed(c->h)) != -1;)
 		PROMISE(cookie > 0 && nbd_aio_command_completed(c->h, (uint64_t)cookie) != 0);
+	for (struct watch *w = c->watches; w; w = w->next)
+		PROMISE(w->freed == 1);
 }
 
 static void clean_up(struct client *c)

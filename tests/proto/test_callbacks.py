@@ -1,15 +1,17 @@
 """Callbacks: called as documented, freed exactly once after their last call, whatever
 happens to the command."""
+import contextlib
 import errno
 
 import pytest
 
 from tests.harness import nbd_proto as p
 from tests.harness import pieces
-from tests.harness.nbd_ctypes import (CHUNK, CONTEXT, EXTENT, LIST, Callback, Handle,
-                                      NbdError, buffer, completion)
+from tests.harness.nbd_ctypes import (CHUNK, CONTEXT, EXTENT, EXTENT64, LIST, Callback,
+                                      Handle, NbdError, buffer, completion)
 from tests.harness.nbd_proto import Chunk, Cmd, Opt, Rep
 from tests.harness.script_server import Export
+from tests.proto.marks import needs
 
 META = {"meta": ["base:allocation"]}
 ASYNC = {
@@ -46,8 +48,33 @@ def test_frees_follow_the_documented_order(ready):
     last.on_free = lambda: order.append("completion free")
     cookie = h.aio_pread_structured(buffer(512), 512, 0, chunk, last, 0)
     h.poll_until(done(h))
+    assert order == ["chunk", "completion"]             # they live as long as the command
+    assert h.aio_peek_command_completed() == cookie
+    assert order == ["chunk", "completion"]
     h.aio_command_completed(cookie)
     assert order == ["chunk", "completion", "chunk free", "completion free"]
+
+
+def test_commands_that_nobody_retires_are_freed_at_close(ready):
+    _, h = ready
+    cb = completion()
+    ASYNC["pread"](h, cb)
+    h.poll_until(done(h))
+    assert cb.calls == [0] and cb.frees == 0
+    h.close()
+    assert cb.calls == [0] and cb.sound
+
+
+def test_commands_of_a_connection_that_ended_are_freed_when_retired(connected):
+    _, h = connected(any_command=pieces.hang_up)
+    cb = completion()
+    cookie = ASYNC["pread"](h, cb)
+    with contextlib.suppress(NbdError):
+        h.poll_until(done(h))
+    assert cb.calls == [errno.ENOTCONN] and cb.frees == 0
+    with pytest.raises(NbdError) as e:
+        h.aio_command_completed(cookie)
+    assert e.value.errno == errno.ENOTCONN and cb.sound
 
 
 @pytest.mark.parametrize("name", ASYNC)
@@ -85,17 +112,38 @@ def test_completion_that_returns_1_retires_the_command(ready):
     assert e.value.errno == errno.EINVAL
 
 
-def test_completion_that_fails_sets_the_command_s_errno(ready):
+@pytest.mark.parametrize("returned", [2, -2, -1, 0])
+def test_completion_that_returns_another_value_leaves_the_command(ready, returned):
     _, h = ready
+    cb = completion(lambda error: returned)
+    cookie = ASYNC["pread"](h, cb)
+    h.poll_until(lambda: cb.calls)
+    assert cb.frees == 0
+    assert h.aio_command_completed(cookie) == 1 and cb.sound
 
-    def fail(error):
-        error[0] = errno.ENOMEM
-        return -1
-    cookie = ASYNC["pread"](h, completion(fail))
+
+@pytest.mark.parametrize("server, written, returned, told", [
+    (0, errno.ENOMEM, -1, errno.ENOMEM),                # sets the command's errno
+    (0, None, -1, 0), (0, 0, -1, 0),                    # not without one
+    (0, errno.ENOMEM, -2, 0), (0, errno.ENOMEM, 0, 0),  # -1 alone is a failure
+    (28, errno.ENOMEM, -1, errno.ENOMEM),               # replaces the server's
+    (28, 0, -1, errno.ENOSPC),                          # but does not take it back
+    (28, errno.ENOMEM, -2, errno.ENOSPC), (28, 0, 0, errno.ENOSPC)])
+def test_errno_of_a_completion_that_fails(connected, server, written, returned, told):
+    _, h = connected(any_command=pieces.command_error(server) if server else None)
+
+    def done_with(error):
+        if written is not None:
+            error[0] = written
+        return returned
+    cookie = ASYNC["pread"](h, completion(done_with))
     h.poll_until(done(h))
+    if not told:
+        assert h.aio_command_completed(cookie) == 1
+        return
     with pytest.raises(NbdError) as e:
         h.aio_command_completed(cookie)
-    assert e.value.errno == errno.ENOMEM
+    assert e.value.errno == told
 
 
 def test_commands_in_flight_at_close_are_freed(connected):
@@ -216,6 +264,18 @@ def test_failing_callback_without_an_errno_is_eproto(connected):
     assert e.value.errno == errno.EPROTO
 
 
+@pytest.mark.parametrize("returned", [-2, -(1 << 31), 1])
+def test_chunk_callback_fails_by_minus_1_alone(connected, returned):
+    _, h = connected(command={Cmd.READ: parted})
+
+    def odd(data, count, offset, status, error):
+        error[0] = errno.ENOMEM
+        return returned
+    seen = Callback(CHUNK, odd)
+    h.pread_structured(buffer(4096), 4096, 0, seen, 0)
+    assert [call[3] for call in seen.calls] == [0, 0, 0] and seen.sound
+
+
 def test_first_error_of_a_command_wins(connected):
     _, h = connected(command={Cmd.READ: pieces.chunks(
         (Chunk.ERROR_OFFSET, lambda r: p.error_payload(28, b"", r.offset)),
@@ -265,6 +325,30 @@ def test_list_callbacks_are_freed_when_the_server_refuses(serve, handle, option)
         (h.opt_list if option == Opt.LIST else h.opt_list_meta_context)(cb)
     assert cb.calls == [] and cb.sound
     assert h.aio_is_negotiating()
+
+
+@pytest.mark.parametrize("returned", [-1, -2, 1])
+def test_what_list_and_context_callbacks_return_does_not_matter(serve, handle, returned):
+    server, h = serve(exports={"a": Export(), "b": Export()}), handle(opt_mode=True)
+    h.connect_uri(server.uri())
+    h.set_export_name("a")
+    names, contexts = Callback(LIST, lambda *a: returned), Callback(CONTEXT, lambda *a: returned)
+    assert h.opt_list(names) == 2 and len(names.calls) == 2
+    assert h.opt_list_meta_context(contexts) == 1
+    assert names.sound and contexts.sound and h.aio_is_negotiating()
+
+
+def test_option_callbacks_are_freed_after_the_completion(serve, handle):
+    server, h = serve(), handle(opt_mode=True)
+    h.connect_uri(server.uri())
+    order = []
+    names = Callback(LIST, lambda *a: order.append("list"))
+    last = completion(lambda error: order.append("completion"))
+    names.on_free = lambda: order.append("list free")
+    last.on_free = lambda: order.append("completion free")
+    h.aio_opt_list(names, last)
+    h.poll_until(lambda: not h.aio_is_connecting())
+    assert order == ["list", "completion", "list free", "completion free"]
 
 
 @pytest.mark.parametrize("name", ["opt_go", "opt_info", "opt_list", "opt_list_meta_context"])
@@ -326,6 +410,34 @@ def test_extent_callback_is_called_once_a_context_with_pairs(connected):
         (b"base:allocation", 4096, [(4096, 0), (4096, 3)], 0),
         (b"x:colour", 4096, [(8192, 77)], 0)]
     assert seen.sound
+
+
+TWO_CONTEXTS = Export(contexts={"base:allocation": lambda o, n: [(n, 0)],
+                                "x:colour": lambda o, n: [(n, 77)]})
+
+
+@pytest.mark.parametrize("kind", [
+    EXTENT, pytest.param(EXTENT64, marks=needs("block_status_64"))])
+@pytest.mark.parametrize("returned, written, told", [
+    (-1, None, errno.EPROTO), (-1, errno.ENOSPC, errno.ENOSPC), (-2, errno.ENOSPC, 0),
+    (1, errno.ENOSPC, 0)])
+def test_extent_callback_fails_by_minus_1_and_hears_the_rest(connected, kind, returned,
+                                                             written, told):
+    _, h = connected({"meta": list(TWO_CONTEXTS.contexts)}, exports=TWO_CONTEXTS)
+
+    def odd(name, offset, entries, n, error):
+        if written is not None:
+            error[0] = written
+        return returned
+    seen = Callback(kind, odd)
+    call = h.block_status if kind is EXTENT else h.block_status_64
+    if told:
+        with pytest.raises(NbdError) as e:
+            call(8192, 0, seen, 0)
+        assert e.value.errno == told
+    else:
+        call(8192, 0, seen, 0)
+    assert [c[3] for c in seen.calls] == [0, told] and seen.sound
 
 
 def test_extent_callback_that_fails_fails_the_command(connected):

@@ -88,6 +88,17 @@ def test_unknown_handshake_flags_of_the_server_are_ignored(connected):
     assert server.session().flags == 3
 
 
+@pytest.mark.parametrize("wanted", [0, 1, 2, 3])
+@pytest.mark.parametrize("offered", [0, 1, 2, 3, None])
+def test_handshake_flags_are_those_agreed_on_after_the_hello(connected, wanted, offered):
+    how = {"style": "oldstyle"} if offered is None else {
+        "style": "fixed" if offered & 1 else "newstyle",
+        "greeting": p.newstyle_hello(offered)}
+    server, h = connected({"handshake_flags": wanted}, **how)
+    assert h.get_handshake_flags() == wanted & (offered or 0)
+    assert server.session().flags == (None if offered is None else wanted & offered)
+
+
 # Old servers ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("flags", [0, 1, 2, 3])
