@@ -131,13 +131,16 @@ server has it; LIBNBD_TLS_REQUIRE.''', 'TLS support'),
     'get_tls': ('tell whether TLS is wanted', '', ''),
     'get_tls_negotiated': ('tell whether the connection uses TLS', '', ''),
     'set_tls_certificates': ('choose the directory of certificates', '''It holds ca-cert.pem
-and, where the server wants one, client-cert.pem and client-key.pem.''', ''),
+and, where the server wants one, client-cert.pem and client-key.pem.  A key file that others
+than its owner and group may read or write is refused.''', ''),
     'set_tls_verify_peer': ('check the server\'s certificate', '''Default true.''', ''),
     'get_tls_verify_peer': ('tell whether the server\'s certificate is checked', '', ''),
     'set_tls_username': ('choose the name for pre-shared keys', '', ''),
     'get_tls_username': ('tell the name for pre-shared keys', '''The login name unless one was
 set.''', ''),
-    'set_tls_psk_file': ('choose the file of pre-shared keys', '', ''),
+    'set_tls_psk_file': ('choose the file of pre-shared keys', '''Lines USER:KEY, the key in
+hexadecimal digits.  A file that others than its owner and group may read or write is
+refused.''', ''),
     'set_tls_hostname': ('choose the name that the server\'s certificate must bear', '''By
 default the host that was connected to.''', ''),
     'get_tls_hostname': ('tell the name that the certificate must bear', '''"" when none was
@@ -376,6 +379,16 @@ the very start or between two requests of transmission; the handle is closed.  I
 caller's.  EBUSY: requests are in flight; EPROTO: the server sent bytes that nobody asked for;
 ENOTCONN: it has hung up; ENOTSUP: structured replies, extended headers or TLS are in use,
 which the kernel's nbd driver does not know.''', 'Transmission'),
+    'read_tls_credentials': ('read keys and certificates into memory', '''Reads the files that
+the handle would use for TLS, by nbd_set_tls_certificates(3), nbd_set_tls_psk_file(3) and
+nbd_set_tls_username(3) or the directories that are searched without them, and checks that they
+are usable; where there is no CA, the file of those that the system trusts.  Of a file of
+pre-shared keys only the user's is returned.  A file with a key that is open to everybody is
+EACCES.  The result is freed by nbdd_free_tls_credentials(3).''', ''),
+    'free_tls_credentials': ('wipe and free keys and certificates', '''NULL is ignored.''', ''),
+    'set_tls_credentials': ('use keys and certificates in memory', '''In place of those in files:
+no file is read then.  They are not copied and must live until the handshake is over; NULL forgets
+them.  ca and the like may be empty, psk takes the place of certificates.''', ''),
     'take_tls_socket': ('give up the negotiated socket of a TLS connection', '''As
 nbdd_take_socket(3), for a connection on which TLS is active: fills in the keys and the numbers of
 the next records of both directions, with which the kernel or another program goes on.  Messages

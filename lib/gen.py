@@ -31,6 +31,9 @@ KINDS = {
     'addrs': ('const struct nbdd_address *', '%s', '"<addresses>"', True),
     'iov': ('const struct iovec *', '%s', '"<iov>"', True),
     'tlsstate': ('struct nbdd_tls_state *', '%s', '"<tls state>"', True),
+    'tlskeys': ('const struct nbdd_tls_credentials *', '%s',
+                '"<tls credentials>"', False),
+    'tlskeysfree': ('struct nbdd_tls_credentials *', '%p', '(void *){0}', False),
     'tlsinfo': ('struct nbdd_tls_info *', '%s', '"<tls info>"', True),
     'uri': ('struct nbdd_uri *', '%p', '(void *){0}', False),
 }
@@ -294,6 +297,20 @@ struct nbdd_tls_state {
   struct nbdd_tls_direction send, receive;
 };
 
+/* Bytes in memory; NULL: none. */
+struct nbdd_tls_data {
+  void *data;
+  size_t size;
+};
+
+/* Keys and certificates of a TLS client, in memory. */
+struct nbdd_tls_credentials {
+  char *where;			/* where they come from, for messages; NULL: the system's */
+  struct nbdd_tls_data ca, crl, certificate, key;	/* PEM */
+  char *username;		/* of the pre-shared key */
+  struct nbdd_tls_data psk;	/* its hexadecimal digits */
+};
+
 /* What is known of a TLS connection; text is escaped. */
 struct nbdd_tls_info {
   uint16_t version;		/* as above */
@@ -396,7 +413,8 @@ def checked_call(call):
 
 
 def leave(call):
-    kinds = {'char *': 'string', 'const char *': 'string', 'struct nbdd_uri *': 'pointer'}
+    kinds = {'char *': 'string', 'const char *': 'string', 'struct nbdd_uri *': 'pointer',
+             'struct nbdd_tls_credentials *': 'pointer'}
     kind = kinds.get(call.returns, 'number')
     return f'call_log_leave_{kind}(h, ret);'
 

@@ -54,6 +54,14 @@ void call_log_leave_string(struct nbd_handle *h, const char *ret)
 		debug_log(h, "leave: error=\"%s\"", text ? text : "");
 }
 
+void call_log_leave_pointer(struct nbd_handle *h, const void *ret)
+{
+	if (ret)
+		debug_log(h, "leave: ret=%p", ret);
+	else
+		call_log_leave_string(h, NULL);
+}
+
 const char *debug_string(char *dst, const char *text)
 {
 	char escaped[DEBUG_TEXT_MAX - 3];

@@ -54,6 +54,7 @@ bool call_flags(const struct call *call, uint32_t value, uint32_t mask, const ch
 /* The end of a call in the debug log. */
 void call_log_leave_number(struct nbd_handle *h, int64_t ret);
 void call_log_leave_string(struct nbd_handle *h, const char *ret);
+void call_log_leave_pointer(struct nbd_handle *h, const void *ret);
 
 #define DEBUG_TEXT_MAX 256
 

@@ -1,8 +1,10 @@
 #include "lib/api/call.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
-#include "lib/io/tls.h"
+#include "lib/io/tls_credentials.h"
+#include "lib/io/tls_files.h"
 
 int api_set_tls(struct nbd_handle *h, int tls)
 {
@@ -81,4 +83,49 @@ int api_get_tls_info(struct nbd_handle *h, struct nbdd_tls_info *ret)
 		return session_error(h, EINVAL, "TLS is not active");
 	tls_info(&h->transport, ret);
 	return 0;
+}
+
+int api_set_tls_credentials(struct nbd_handle *h, const struct nbdd_tls_credentials *c)
+{
+	h->settings.tls_credentials = c;
+	return 0;
+}
+
+/* Does gnutls take them? */
+static int try_credentials(const struct nbdd_tls_credentials *c, struct tls_config *config,
+			   char *message)
+{
+	struct tls_credentials k;
+	int r;
+
+	config->credentials = c;
+	r = tls_credentials_load(&k, config, message);
+	if (r == 0)
+		tls_credentials_free(&k);
+	return r;
+}
+
+struct nbdd_tls_credentials *api_read_tls_credentials(struct nbd_handle *h)
+{
+	struct nbdd_tls_credentials *c = calloc(1, sizeof(*c));
+	struct tls_config config = starttls_config(h);
+	char message[TLS_MESSAGE_MAX] = "no memory";
+	int r = c ? tls_files_read(c, &config, message) : -ENOMEM;
+
+	if (r == 0 && !c->ca.data && !c->psk.data && (c->where || config.verify_peer))
+		r = tls_files_system_trust(&c->ca, message);
+	if (r == 0)
+		r = try_credentials(c, &config, message);
+	if (r == 0)
+		return c;
+	api_free_tls_credentials(c);
+	session_error(h, -r, "%s", message);
+	return NULL;
+}
+
+void api_free_tls_credentials(struct nbdd_tls_credentials *c)
+{
+	if (c)
+		tls_files_wipe(c);
+	free(c);
 }

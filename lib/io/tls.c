@@ -384,7 +384,7 @@ static int set_credentials(struct tls *s)
 
 static int set_up(struct tls *s, const struct tls_config *config, char *message)
 {
-	int r = tls_credentials_read(&s->keys, config, message);
+	int r = tls_credentials_load(&s->keys, config, message);
 
 	if (r < 0)
 		return r;

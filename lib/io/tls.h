@@ -17,6 +17,8 @@ struct tls_config {
 	const char *hostname;		/* as it stands in the server's certificate */
 	const char *certificates;	/* directory */
 	const char *psk_file, *username;
+	/* Then no file is read. */
+	const struct nbdd_tls_credentials *credentials;
 	const char *priority;		/* of gnutls; NULL: NORMAL */
 };
 

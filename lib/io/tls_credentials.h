@@ -13,8 +13,9 @@ struct tls_credentials {
 	char *username;		/* of the pre-shared key */
 };
 
-/* Read them: 0, or -errno with MESSAGE filled; nothing is left to be freed then. */
-_must_check_ int tls_credentials_read(struct tls_credentials *k, const struct tls_config *config,
+/* From CONFIG's memory or files: 0, or -errno with MESSAGE filled; nothing is left to be freed
+ * then. */
+_must_check_ int tls_credentials_load(struct tls_credentials *k, const struct tls_config *config,
 				      char message[static TLS_MESSAGE_MAX]);
 void tls_credentials_free(struct tls_credentials *k);
 

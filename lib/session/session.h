@@ -10,6 +10,7 @@
 
 #include "lib/io/dial.h"
 #include "lib/io/process.h"
+#include "lib/io/tls.h"
 #include "lib/io/transport.h"
 #include "lib/io/uri.h"
 #include "lib/session/command.h"
@@ -43,6 +44,7 @@ struct settings {
 	bool uri_local_file, uri_tls_priority;
 	char *export_name;
 	char *tls_certificates, *tls_username, *tls_psk_file, *tls_hostname, *tls_priority;
+	const struct nbdd_tls_credentials *tls_credentials;	/* the user's */
 	char *activation_name;
 };
 
@@ -136,7 +138,9 @@ void session_closed(struct nbd_handle *h);
 
 /* handshake.c: receive once and act on it, as rx_receive. */
 _must_check_ ssize_t handshake_receive(struct nbd_handle *h, bool wait);
-/* starttls.c: the server agreed to NBD_OPT_STARTTLS: 0, or -1 with the error set. */
+/* starttls.c: what the settings ask for. */
+struct tls_config starttls_config(struct nbd_handle *h);
+/* The server agreed to NBD_OPT_STARTTLS: 0, or -1 with the error set. */
 _must_check_ int starttls_begin(struct nbd_handle *h);
 /* Go on with the TLS handshake, as rx_receive. */
 _must_check_ ssize_t starttls_receive(struct nbd_handle *h, bool wait);

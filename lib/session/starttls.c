@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "lib/io/tls.h"
 #include "lib/session/session.h"
 
 /* The name that the server's certificate must have; NULL where none is known. */
@@ -50,17 +49,24 @@ static int go_on(struct nbd_handle *h)
 	return option_continue(h) < 0 ? -EPROTO : 0;
 }
 
-int starttls_begin(struct nbd_handle *h)
+struct tls_config starttls_config(struct nbd_handle *h)
 {
 	const struct settings *s = &h->settings;
-	struct tls_config config = {
+
+	return (struct tls_config) {
 		.verify_peer = s->verify_peer,
 		.hostname = server_name(h),
 		.certificates = s->tls_certificates,
 		.psk_file = s->tls_psk_file,
 		.username = s->tls_username,
 		.priority = s->tls_priority,
+		.credentials = s->tls_credentials,
 	};
+}
+
+int starttls_begin(struct nbd_handle *h)
+{
+	struct tls_config config = starttls_config(h);
 	char message[TLS_MESSAGE_MAX];
 	int r = tls_start(&h->transport, &config, message);
 

@@ -142,8 +142,10 @@ get_subprocess_pid:I set_tls_hostname:is get_tls_hostname:S set_tls_priority:is
 get_tls_priority:S set_uri_allow_tls_priority:ib get_version_extra:s get_handle_size:Z
 """
 FUNCTIONS_OWN = """
-take_socket:i take_tls_socket:ip get_tls_info:ip connect_addresses:ipz
-aio_connect_addresses:ipz preadv:ipzUu pwritev:ipzUu aio_preadv:IpzUCu aio_pwritev:IpzUCu get_transmission_flags:I get_option_reply:I
+take_socket:i take_tls_socket:ip get_tls_info:ip
+read_tls_credentials:p set_tls_credentials:ip connect_addresses:ipz
+aio_connect_addresses:ipz preadv:ipzUu pwritev:ipzUu aio_preadv:IpzUCu aio_pwritev:IpzUCu
+get_transmission_flags:I get_option_reply:I
 """
 
 
@@ -173,6 +175,8 @@ class Library:
         self.get_errno = self._plain("nbd_get_errno", c.c_int)
         if self.is_ours:
             self.uri_parse = self._plain("nbdd_uri_parse", c.POINTER(Uri), c.c_char_p)
+            self.free_tls_credentials = self._plain("nbdd_free_tls_credentials", None,
+                                                    c.c_void_p)
             self.uri_free = self._plain("nbdd_uri_free", None, c.POINTER(Uri))
         self.free = c.CDLL(None).free
         self.free.argtypes = [c.c_void_p]

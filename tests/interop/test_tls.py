@@ -282,6 +282,7 @@ def test_a_pre_shared_key_that_is_not_the_servers(start, handle, keys, file, use
 def test_a_user_whom_the_server_does_not_know(start, handle, keys, host):
     file = host.path / 'more.psk'
     file.write_text('dave:00112233445566778899aabbccddeeff\n')
+    file.chmod(0o600)
     e = refusal(handle(tls_psk_file=file, tls_username='dave'), psk(start, keys))
     assert "pre-shared key of user 'dave'" in e.text
 
@@ -294,8 +295,27 @@ def test_a_key_file_that_cannot_be_used(start, handle, keys, host, text, words):
     file = host.path / 'file.psk'
     if text is not None:
         file.write_text(text)
+        file.chmod(0o600)
     e = refusal(handle(tls_psk_file=file, tls_username='alice'), psk(start, keys))
     assert words in e.text and 'file.psk' in e.text
+
+
+@pytest.mark.parametrize('mode', [0o644, 0o604, 0o602])
+def test_a_key_that_everybody_may_have_is_refused(start, handle, keys, pki, host, mode):
+    file, directory = host.path / 'open.psk', host.path / 'open'
+    shutil.copy(keys[0], file)
+    shutil.copytree(pki['client'], directory)
+    for path, setting, server in (
+            (file, {'tls_psk_file': file, 'tls_username': 'alice'}, psk(start, keys)),
+            (directory / 'client-key.pem', {'tls_certificates': directory},
+             x509(start, pki))):
+        path.chmod(mode)
+        e = refusal(handle(**setting), server)
+        assert e.errno == errno.EACCES and f"run 'chmod 600 {path}'" in e.text
+        path.chmod(0o640)
+        h = handle(**setting)
+        connect(h, server)
+        assert h.get_tls_negotiated() == 1
 
 
 @pytest.mark.parametrize('name', ['ca-cert.pem', 'client-cert.pem', 'client-key.pem'])

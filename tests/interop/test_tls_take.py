@@ -1,6 +1,7 @@
 """nbdd_take_tls_socket: another goes on where the library stopped."""
 import ctypes as c
 import errno
+import shutil
 import struct
 import socket
 import time
@@ -153,6 +154,62 @@ def test_requests_in_flight_and_structured_replies_forbid_it(connect):
     h.aio_pread(data, 512, 0, None, 0)
     assert refusal(h).errno == errno.EBUSY
     assert refusal(connect(request_structured_replies=True)).errno == errno.ENOTSUP
+
+
+@pytest.mark.parametrize('kind', ['x509', 'psk'])
+def test_credentials_are_used_from_memory_when_their_files_are_gone(host, pki, kind):
+    directory, file = host.path / 'pki', host.path / 'keys.psk'
+    shutil.copytree(pki['client'], directory)
+    file.write_text('other:1234\nalice:00112233445566778899aabbccddeeff\n')
+    file.chmod(0o600)
+    shutil.copy(file, host.path / 'server.psk')
+    options = {'x509': [f'--tls-certificates={pki["server"]}', '--tls-verify-peer'],
+               'psk': [f'--tls-psk={host.path}/server.psk']}[kind]
+    with Nbdkit(host, ['memory', str(SIZE)], tcp=True,
+                options=['--tls=require', *options]) as s, Handle() as reader, Handle() as h:
+        if kind == 'psk':
+            reader.set_tls_psk_file(str(file))
+            reader.set_tls_username('alice')
+        else:
+            reader.set_tls_certificates(str(directory))
+        credentials = reader.read_tls_credentials()
+        shutil.rmtree(directory)
+        file.unlink()
+        h.set_tls(REQUIRE)
+        h.set_tls_credentials(credentials)
+        h.connect_tcp('localhost', str(s.port))
+        h.lib.free_tls_credentials(credentials)
+        assert h.read(0, 512) == bytes(512)
+
+
+def test_without_a_directory_the_systems_cas_are_read(host, pki):
+    with Nbdkit(host, ['memory', str(SIZE)], tcp=True, options=[
+            '--tls=require', f'--tls-certificates={pki["server"]}']) as s, Handle() as h:
+        try:
+            credentials = h.read_tls_credentials()
+        except NbdError as e:
+            assert 'has no file of CAs' in e.text
+            return
+        h.set_tls(REQUIRE)
+        h.set_tls_credentials(credentials)
+        with pytest.raises(NbdError) as e:
+            h.connect_tcp('localhost', str(s.port))
+        h.lib.free_tls_credentials(credentials)
+        assert "unknown CA, none of those in the system's trust store" in e.value.text
+
+
+@pytest.mark.parametrize('file, words', [
+    ('ca-cert.pem', 'ca-cert.pem cannot be used'), ('client-cert.pem', 'client-cert.pem'),
+    ('client-key.pem', 'client-key.pem')])
+def test_credentials_that_cannot_be_used_are_not_read(host, pki, file, words):
+    directory = host.path / 'pki'
+    shutil.copytree(pki['client'], directory)
+    (directory / file).write_bytes((directory / file).read_bytes()[:150])
+    with Handle() as h:
+        h.set_tls_certificates(str(directory))
+        with pytest.raises(NbdError) as e:
+            h.read_tls_credentials()
+        assert words in e.value.text and e.value.text.startswith('nbdd_read_tls_credentials: ')
 
 
 def test_a_plain_connection_has_no_state(host):

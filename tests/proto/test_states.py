@@ -27,7 +27,7 @@ PERMITTED = {
         connect_systemd_socket_activation aio_connect aio_connect_uri aio_connect_unix
         aio_connect_vsock aio_connect_tcp aio_connect_socket aio_connect_command
         aio_connect_systemd_socket_activation connect_addresses
-        aio_connect_addresses""",
+        aio_connect_addresses read_tls_credentials set_tls_credentials""",
     (NEGOTIATING,): """
         opt_go opt_abort opt_list opt_info opt_list_meta_context
         opt_list_meta_context_queries opt_set_meta_context opt_set_meta_context_queries
@@ -54,7 +54,8 @@ PERMITTED = {
 }
 STATES_OF = {name: states for states, names in PERMITTED.items() for name in names.split()}
 OWN = ("connect_addresses", "aio_connect_addresses", "preadv", "pwritev", "aio_preadv",
-       "aio_pwritev", "take_socket", "take_tls_socket", "get_tls_info")
+       "aio_pwritev", "take_socket", "take_tls_socket", "get_tls_info",
+       "read_tls_credentials", "set_tls_credentials")
 CALLBACKS = {"C": COMPLETION, "K": CHUNK, "E": EXTENT, "F": EXTENT64, "L": LIST,
              "M": CONTEXT}
 PLAIN = {"i": 0, "u": 0, "b": 0, "s": "text", "U": 512, "z": 512, "a": ["text"]}
