@@ -10,13 +10,14 @@ from tests.lint.sources import PRODUCT, c_files, includes
 BELOW = {
     'lib/util': (),
     'lib/wire': ('lib/util',),
-    'lib/io': ('lib/util',),
+    'lib/record': ('lib/util',),
+    'lib/io': ('lib/record', 'lib/util'),
     'lib/session': ('lib/wire', 'lib/io', 'lib/util'),
     'lib/api': ('lib/session', 'lib/wire', 'lib/io', 'lib/util'),
     'netlink': ('lib/util',),
     'conf': ('lib/util',),
     'daemon/proto': ('lib/util',),
-    'daemon': ('daemon/proto', 'daemon/cli', 'conf', 'netlink', 'lib/util'),
+    'daemon': ('daemon/proto', 'daemon/cli', 'conf', 'netlink', 'lib/record', 'lib/util'),
     'daemon/cli': ('daemon/proto', 'conf', 'netlink', 'lib/util'),
 }
 # What others may include of a folder.  Within lib, each header is a door of its own.
