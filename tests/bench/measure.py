@@ -7,6 +7,7 @@ import collections
 import contextlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -107,6 +108,25 @@ def interleaved(uri, wanted, rounds, seconds, options=(), clients=None, progress
             samples.append(Sample(name, mode,
                                   once(clients[name], mode, uri, seconds, options)))
     return samples
+
+
+def copy_seconds(client, uri, request_size):
+    """CPU seconds of nbdcopy from URI to nowhere, on CLIENT's library."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(pinned(processors()[0], ['nbdcopy', f'--request-size={request_size}',
+                                            '--connections=1', '--no-extents', uri, 'null:']),
+                   env=environment(client.directory), check=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def copy_ratio(uri, request_size, rounds):
+    """How many times less CPU nbdcopy takes on our library: medians of turns."""
+    seconds = {name: [] for name in LIBRARIES}
+    for _ in range(rounds):
+        for name, client in LIBRARIES.items():
+            seconds[name].append(copy_seconds(client, uri, request_size))
+    return statistics.median(seconds[DISTRIBUTION]) / statistics.median(seconds[OURS])
 
 
 def median(samples, client, mode, figure):

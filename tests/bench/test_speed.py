@@ -2,6 +2,7 @@
 import pytest
 
 from tests.bench import measure
+from tests.harness.servers import Nbdkit
 
 pytestmark = pytest.mark.bench
 
@@ -46,6 +47,21 @@ def test_the_two_libraries_are_different_ones():
 @pytest.mark.parametrize('simple', [False, True])
 def test_reads_at_depth_64_take_a_third_of_the_cpu_at_most(simple):
     holds('r4k_qd64', at_least('r4k_qd64', 3), simple=simple)
+
+
+def test_a_read_that_is_waited_for_takes_three_system_calls_at_most():
+    holds('sync_r4k', calls_at_most('sync_r4k', 3))
+
+
+@pytest.mark.parametrize('size, factor, export', [(4096, 1.3, '64M'), (262144, 0.9, '256M')])
+def test_nbdcopy_is_no_slower_and_clearly_faster_with_small_requests(host, size, factor, export):
+    """CPU time of the distribution's program on each library."""
+    with Nbdkit(host, ['null', export]) as server:
+        for rounds, _ in TRIES:
+            found = measure.copy_ratio(server.uri, size, rounds)
+            if found >= factor:
+                return
+    pytest.fail(f'nbdcopy --request-size={size}: {found:.2f} times less CPU, not {factor}')
 
 
 @pytest.mark.parametrize('simple', [False, True])

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.harness.paths import BUILD, ROOT
-from tests.harness.servers import Nbdkit
+from tests.harness.servers import Nbdkit, QemuNbd
 
 EXAMPLES = sorted(p.stem for p in (ROOT / 'contrib' / 'examples').glob('*.c'))
 PLAIN = [name for name in EXAMPLES if name not in ('vector', 'uri')]
@@ -37,6 +37,17 @@ def named(host):
     with Nbdkit(host, ['memory', '1M', 'exportname=a', 'exportname=b', 'exportname-strict=true',
                        'exportname-list=explicit'], options=['--filter=exportname']) as server:
         yield server.uri
+
+
+@pytest.fixture
+def encrypted(host):
+    """(socket, file of alice's key)"""
+    keys = host.path / 'keys.psk'
+    keys.touch(0o600)
+    keys.write_text('alice:000102030405060708090a0b0c0d0e0f\n')
+    options = ['--tls=require', f'--tls-psk={keys}']
+    with Nbdkit(host, ['memory', '1M'], options=options) as server:
+        yield server.socket, keys
 
 
 def test_read(pattern):
@@ -90,6 +101,36 @@ def test_map(host):
     assert at == 16 << 20 and len(extents) > 4
 
 
+def test_chunks(host):
+    image = host.path / 'image'
+    with open(image, 'wb') as f:
+        f.truncate(1 << 20)
+        f.seek(65536)
+        f.write(bytes(range(1, 256)) * 257)
+    with QemuNbd(host, image) as server:
+        lines = example('chunks', server.uri).splitlines()
+    parts = [line.split() for line in lines]
+    at = 0
+    for offset, length, _ in parts:
+        assert int(offset) == at
+        at += int(length)
+    assert at == 1 << 20 and {kind for *_, kind in parts} == {'data', 'hole'}
+
+
+def test_threads(pattern):
+    assert example('threads', pattern) == example('aio-poll', pattern)
+
+
+def test_command(host):
+    assert example('command', 'nbdkit', 'memory', '1M') == '1048576 bytes\n'
+    assert 'nbd_connect_systemd_socket_activation' in example('command', 'false', status=1)
+
+
+def test_tls(encrypted):
+    assert example('tls', *encrypted, 'alice') == 'encrypted: yes\n'
+    assert "has no key for user 'bob'" in example('tls', *encrypted, 'bob', status=1)
+
+
 def test_options(named):
     out = example('options', named, 'x', 'b', 'a')
     assert out == 'x: no\nb: 1048576 bytes\n  context base:allocation\nusing b\n'
@@ -111,12 +152,13 @@ def test_uri():
 @pytest.mark.skipif(not pathlib.Path('/usr/include/libnbd.h').exists(),
                     reason="the distribution's libnbd-dev is not there")
 @pytest.mark.parametrize('name', PLAIN)
-def test_example_built_with_either_header_runs_on_either_library(host, named, pattern, tmp_path,
-                                                                 name):
+def test_example_built_with_either_header_runs_on_either_library(named, pattern, encrypted,
+                                                                 tmp_path, name):
     """Four ways, one output."""
     source = ROOT / 'contrib' / 'examples' / f'{name}.c'
     theirs = {k: v for k, v in os.environ.items() if k != 'LD_LIBRARY_PATH'}
     arguments = {'list': [named], 'options': [named, 'x', 'a'],
+                 'command': ['nbdkit', 'memory', '1M'], 'tls': [*encrypted, 'alice'],
                  'copy': [pattern, named.replace('/?', '/a?')]}.get(name, [pattern])
     outputs = set()
     for flags in (['-I', BUILD / 'include', '-L', BUILD], []):

@@ -1,11 +1,14 @@
 """What a hostile server can make the library allocate: little, whatever it claims or sends."""
 import errno
 import json
+import struct
 import subprocess
 import sys
 
 import pytest
 
+from tests.harness import pieces
+from tests.harness.nbd_proto import Chunk, Cmd
 from tests.harness.paths import ROOT
 from tests.harness.script_server import Export
 from tests.harness.scripts import SCRIPTS
@@ -46,6 +49,19 @@ def test_attack_is_one_clear_error_in_little_memory_and_time(serve, operation, n
     assert "\n" not in result["error"]
     assert result["grown"] < LIMIT
     assert result["seconds"] < 10
+
+
+def test_millions_of_extents_take_the_memory_of_one_answer(serve):
+    """8 Mi extents of 512 bytes, in answers as big as they may be: 1 Mi extents."""
+    extents = struct.pack(">II", 512, 3) * (1 << 20)
+    server = serve(exports={"": Export(size=1 << 32, contexts={"base:allocation": None})},
+                   command={Cmd.BLOCK_STATUS: pieces.chunks(
+                       (Chunk.BLOCK_STATUS, struct.pack(">I", 1) + extents))})
+    result = run("whole-map", server.uri())
+    assert result["error"] is None
+    # What came, and the same in the form for the callback.
+    assert result["grown"] < 8 * (1 << 20) + 16 * (1 << 20) + LIMIT / 2
+    assert len(server.requests()) == 8 and result["seconds"] < 30
 
 
 def test_the_measure_measures(serve):
