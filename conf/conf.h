@@ -51,6 +51,18 @@ void conf_free(struct conf *c);
 /* The device of that name, or with that nbdN / /dev/nbdN; NULL. */
 const struct conf_device *conf_find(const struct conf *c, const char *name);
 
+/* What the kernel's command line wants attached at boot, and dracut's words on the root
+ * filesystem there; what was not given is NULL. */
+struct conf_boot {
+	struct conf *conf;
+	char *root;			/* /dev/nbdN of root=nbd: or netroot=nbd: */
+	char *fstype, *root_flags;
+};
+/* Read FILE (/proc/cmdline, or the like).  A parameter that is not understood costs its own
+ * device only, and is a problem.  0 or -ENOMEM. */
+int conf_read_boot(const char *file, struct conf_boot *ret);
+void conf_boot_deinit(struct conf_boot *b);
+
 /* /dev/nbdN or nbdN → N; -EINVAL for anything else. */
 int conf_parse_device(const char *text, unsigned *ret_index);
 /* A device's name: 1..CONF_NAME_MAX bytes of letters, digits and ._@:- , not starting with

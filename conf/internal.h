@@ -77,6 +77,8 @@ int conf_problem(struct conf_reader *r, unsigned line, bool fatal, const char *d
 void conf_free_problem(struct conf_problem *p);
 /* Has a fatal problem been recorded for the device of this name? */
 bool conf_left_out(const struct conf *c, const char *name);
+/* Take out the devices of fatal problems. */
+void conf_drop_left_out(struct conf *c);
 /* The device of that name or, when >= 0, index, among all that were read so far. */
 struct conf_device *conf_find_rival(const struct conf *c, const char *name, int index);
 /* Append an empty device with default keys; NAME is copied.  -ENOMEM, -E2BIG. */

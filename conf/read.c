@@ -65,7 +65,7 @@ static void free_device(struct conf_device *d)
 	device_keys_deinit(&d->keys);
 }
 
-static void drop_left_out(struct conf *c)
+void conf_drop_left_out(struct conf *c)
 {
 	size_t kept = 0;
 
@@ -120,7 +120,7 @@ int conf_read(const char *nbdd_conf, const char *nbdtab, struct conf **ret)
 		conf_free(c);
 		return r;
 	}
-	drop_left_out(c);
+	conf_drop_left_out(c);
 	*ret = c;
 	return 0;
 }
@@ -172,7 +172,7 @@ int conf_read_one(const char *file, struct conf **ret)
 		conf_free(c);
 		return e;
 	}
-	drop_left_out(c);
+	conf_drop_left_out(c);
 	*ret = c;
 	return 0;
 }

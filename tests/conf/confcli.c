@@ -1,4 +1,4 @@
-/* confcli --one FILE | NBDD_CONF NBDTAB
+/* confcli --one FILE | --boot FILE | NBDD_CONF NBDTAB
  *
  * Read the files and print their problems, then a line a device with the keys that were
  * given.  Exits with 1 when a problem is an error. */
@@ -24,6 +24,22 @@ static void print_device(const struct conf_device *d)
 	printf("\n");
 }
 
+static int read_boot(const char *file, struct conf **ret)
+{
+	struct conf_boot b;
+	int r = conf_read_boot(file, &b);
+
+	if (r < 0)
+		return r;
+	if (b.root)
+		printf("root %s fstype=%s flags=%s\n", b.root, b.fstype ? b.fstype : "(none)",
+		       b.root_flags ? b.root_flags : "(none)");
+	*ret = b.conf;
+	b.conf = NULL;
+	conf_boot_deinit(&b);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct conf *c;
@@ -34,6 +50,8 @@ int main(int argc, char **argv)
 		return 2;
 	if (strcmp(argv[1], "--one") == 0)
 		r = conf_read_one(argv[2], &c);
+	else if (strcmp(argv[1], "--boot") == 0)
+		r = read_boot(argv[2], &c);
 	else
 		r = conf_read(argv[1], argv[2], &c);
 	if (r < 0)
