@@ -1,263 +1,10 @@
-/* The relay's work, between a socket pair in the place of the kernel's and a real TLS
- * session in the place of the server. */
-#include <errno.h>
+/* What the relay's pump does with bytes, ends and nonsense of either side. */
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/pump.h"
-#include "tests/unit/tls_pair.h"
+#include "tests/unit/pump_bench.h"
 #include "tests/unit/unit.h"
-
-#define MIB (1u << 20)
-
-/* What the pump asks of the system, counted. */
-static atomic_uint polls;
-static __thread unsigned allocations;
-
-int __real_poll(struct pollfd *f, nfds_t n, int timeout);
-int __wrap_poll(struct pollfd *f, nfds_t n, int timeout);
-
-int __wrap_poll(struct pollfd *f, nfds_t n, int timeout)
-{
-	polls++;
-	return __real_poll(f, n, timeout);
-}
-
-#ifndef __SANITIZE_ADDRESS__
-/* In the place of the C library's for every library of this program. */
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t size);
-
-void *malloc(size_t size)
-{
-	allocations++;
-	return __libc_malloc(size);
-}
-
-void *calloc(size_t n, size_t size)
-{
-	allocations++;
-	return __libc_calloc(n, size);
-}
-
-void *realloc(void *p, size_t size)
-{
-	allocations++;
-	return __libc_realloc(p, size);
-}
-#endif
-
-struct bench {
-	struct tls_pair pair;
-	struct pump *pump;
-	pthread_t thread;
-	int kernel;			/* our end of the plain pair */
-	int plain;
-	/* of the pump's thread */
-	struct rusage before, after;
-	unsigned allocations;
-};
-
-static void *run(void *arg)
-{
-	struct bench *b = arg;
-
-	getrusage(RUSAGE_THREAD, &b->before);
-	allocations = 0;
-	pump_run(b->pump);
-	b->allocations = allocations;
-	getrusage(RUSAGE_THREAD, &b->after);
-	/* As the end of the relay's process does. */
-	shutdown(b->plain, SHUT_RDWR);
-	shutdown(b->pair.client_fd, SHUT_RDWR);
-	return NULL;
-}
-
-static struct bench *begin(struct tls_kind kind)
-{
-	struct bench *b = calloc(1, sizeof(*b));
-	struct nbdd_tls_state s;
-	int fds[2];
-
-	CHECK(b);
-	tls_pair_make(&b->pair, kind.version, kind.cipher);
-	s = tls_pair_state(&b->pair);
-	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	b->kernel = fds[0];
-	b->plain = fds[1];
-	b->pump = calloc(1, sizeof(*b->pump));
-	CHECK(b->pump);
-	CHECK_INT(pump_init(b->pump, b->plain, b->pair.client_fd, &s), 0);
-	b->pump->linger_usec = 300 * USEC_PER_MSEC;
-	return b;
-}
-
-static void start(struct bench *b)
-{
-	CHECK_INT(pthread_create(&b->thread, NULL, run, b), 0);
-}
-
-static void wait_end(struct bench *b)
-{
-	CHECK_INT(pthread_join(b->thread, NULL), 0);
-}
-
-static void end(struct bench *b)
-{
-	pump_deinit(b->pump);
-	tls_pair_free(&b->pair);
-	close(b->kernel);
-	close(b->plain);
-	free(b->pump);
-	free(b);
-}
-
-static void wait_fd(int fd, short events)
-{
-	struct pollfd f = { .fd = fd, .events = events };
-
-	CHECK(__real_poll(&f, 1, 20000) > 0);
-}
-
-/* The Nth byte of a stream, whose period divides no buffer. */
-static uint8_t byte_at(size_t n)
-{
-	return (uint8_t)(n % 251 + n / 65521);
-}
-
-static void make(uint8_t *p, size_t from, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		p[i] = byte_at(from + i);
-}
-
-static void check(const uint8_t *p, size_t from, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if (p[i] != byte_at(from + i))
-			FAIL("byte %zu is wrong", from + i);
-}
-
-/* One end's talk: sends and receives so much, then says that it is done. */
-struct talk {
-	struct bench *b;
-	size_t send, receive, sent, got, piece;
-};
-
-static ssize_t kernel_send(struct bench *b, const void *p, size_t len)
-{
-	ssize_t n = send(b->kernel, p, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-	return n < 0 ? -errno : n;
-}
-
-static ssize_t kernel_receive(struct bench *b, void *p, size_t len)
-{
-	ssize_t n = recv(b->kernel, p, len, MSG_DONTWAIT);
-
-	return n < 0 ? -errno : n;
-}
-
-static ssize_t server_send(struct bench *b, const void *p, size_t len)
-{
-	ssize_t n = gnutls_record_send(b->pair.server, p, len);
-
-	return n == GNUTLS_E_AGAIN ? -EAGAIN : n;
-}
-
-static ssize_t server_receive(struct bench *b, void *p, size_t len)
-{
-	ssize_t n = gnutls_record_recv(b->pair.server, p, len);
-
-	return n == GNUTLS_E_AGAIN ? -EAGAIN : n;
-}
-
-static void converse(struct talk *t, int fd, bool again,
-		     ssize_t (*send_some)(struct bench *b, const void *p, size_t len),
-		     ssize_t (*receive_some)(struct bench *b, void *p, size_t len))
-{
-	static __thread uint8_t out[300000], in[300000];
-	size_t len = 0;
-
-	while (t->sent < t->send || t->got < t->receive) {
-		short events = t->got < t->receive ? POLLIN : 0;
-		ssize_t n;
-
-		if (t->sent < t->send) {
-			/* gnutls wants the same again after EAGAIN. */
-			if (!again || !len)
-				len = MIN(t->send - t->sent, t->piece);
-			make(out, t->sent, len);
-			n = send_some(t->b, out, len);
-			CHECK(n > 0 || n == -EAGAIN);
-			if (n > 0) {
-				t->sent += (size_t)n;
-				len = 0;
-				t->piece = t->piece * 7 % 262147 + 1;
-			} else {
-				events |= POLLOUT;
-			}
-		}
-		n = t->got < t->receive ? receive_some(t->b, in, sizeof(in)) : -EAGAIN;
-		CHECK(n > 0 || n == -EAGAIN);
-		if (n > 0) {
-			check(in, t->got, (size_t)n);
-			t->got += (size_t)n;
-		} else if (events & POLLOUT || (t->sent == t->send && t->got < t->receive)) {
-			wait_fd(fd, events);
-		}
-	}
-}
-
-static void *kernel_talks(void *arg)
-{
-	struct talk *t = arg;
-
-	converse(t, t->b->kernel, false, kernel_send, kernel_receive);
-	return NULL;
-}
-
-static void *server_talks(void *arg)
-{
-	struct talk *t = arg;
-
-	converse(t, t->b->pair.server_fd, true, server_send, server_receive);
-	return NULL;
-}
-
-/* UP bytes from the kernel to the server and DOWN the other way, at the same time. */
-static void exchange(struct bench *b, size_t up, size_t down)
-{
-	struct talk kernel = { b, up, down, .piece = 28 }, server = { b, down, up, .piece = 16 };
-	pthread_t thread;
-
-	CHECK_INT(pthread_create(&thread, NULL, server_talks, &server), 0);
-	kernel_talks(&kernel);
-	CHECK_INT(pthread_join(thread, NULL), 0);
-}
-
-static ssize_t server_hears(struct bench *b)
-{
-	uint8_t byte[16];
-	ssize_t n;
-
-	while ((n = server_receive(b, byte, sizeof(byte))) == -EAGAIN)
-		wait_fd(b->pair.server_fd, POLLIN);
-	return n;
-}
-
-static ssize_t kernel_hears(struct bench *b)
-{
-	uint8_t byte[16];
-
-	wait_fd(b->kernel, POLLIN);
-	return recv(b->kernel, byte, sizeof(byte), 0);
-}
 
 TEST(bytes_pass_both_ways_at_once_with_each_cipher)
 {
@@ -302,9 +49,8 @@ static size_t stuff(struct bench *b)
 {
 	static uint8_t bytes[65536];
 	size_t total = 0;
-	struct pollfd f = { .fd = b->kernel, .events = POLLOUT };
 
-	while (__real_poll(&f, 1, 100) > 0) {
+	while (ready(b->kernel, POLLOUT, 100)) {
 		ssize_t n = kernel_send(b, bytes, sizeof(bytes));
 
 		if (n > 0)
@@ -344,18 +90,17 @@ TEST(a_kernel_that_reads_nothing_does_not_block_the_other_way)
 	struct talk kernel = { b, 4 * MIB, 0, .piece = 4096 },
 		    server = { b, 0, 4 * MIB };
 	static uint8_t bytes[16384];
-	struct pollfd f = { .fd = b->pair.server_fd, .events = POLLOUT };
 	pthread_t thread;
 	unsigned before;
 	size_t sent = 0;
 
 	start(b);
-	while (__real_poll(&f, 1, 100) > 0)
+	while (ready(b->pair.server_fd, POLLOUT, 100))
 		if (server_send(b, bytes, sizeof(bytes)) > 0)
 			sent += sizeof(bytes);
 	CHECK(sent > 150000);
 	before = polls;
-	CHECK_INT(__real_poll(&f, 1, 100), 0);
+	CHECK(!ready(b->pair.server_fd, POLLOUT, 100));
 	CHECK(polls - before <= 1);
 	CHECK_INT(pthread_create(&thread, NULL, server_talks, &server), 0);
 	kernel_talks(&kernel);
