@@ -21,11 +21,13 @@ struct connect_answer {
 	uint32_t failure;		/* enum connect_failure */
 	char message[CONNECTOR_MESSAGE_MAX];
 	struct export_info info;
+	struct link_tls tls;
 };
 
 struct connector {
 	struct child *child;
 	const struct target *target;	/* valid at the fork; not used later */
+	struct tls_plan tls;		/* the same */
 	char label[TARGET_HOST_MAX + 10];
 	uint64_t limit_usec;
 	connector_done_fn done;
@@ -113,16 +115,38 @@ static int64_t block_size(struct nbd_handle *h, int type)
 	return size > 0 && size <= UINT32_MAX ? size : 0;
 }
 
+/* An error that is not the library's. */
+static void answer_error(struct connect_answer *a, const struct server *s, int error,
+			 const char *text)
+{
+	a->error = error;
+	a->failure = classify(error);
+	snprintf(a->message, sizeof(a->message), "%s: %s", s->label, text);
+}
+
+/* The socket; or -1 with an error of the library or in A. */
+static int take_tls(struct nbd_handle *h, const struct connector *c, struct connect_answer *a)
+{
+	char message[TLS_WHY_MAX];
+	int fd = tls_plan_finish(&c->tls, h, &a->info, &a->tls, message);
+
+	if (fd < -1)
+		answer_error(a, server_of(c), -fd, message);
+	return MAX(fd, -1);
+}
+
 /* Simple replies only and no meta context: that is all the kernel speaks. */
 static int negotiate(struct nbd_handle *h, const struct connector *c, int fd,
 		     struct connect_answer *a)
 {
 	const struct server *s = server_of(c);
+	struct nbdd_tls_credentials credentials;
 	int64_t size, flags;
 	int r;
 
 	if (nbd_set_request_structured_replies(h, false) < 0 ||
-	    nbd_set_export_name(h, c->target->export_name) < 0)
+	    nbd_set_export_name(h, c->target->export_name) < 0 ||
+	    tls_plan_apply(&c->tls, h, s, &credentials) < 0)
 		return -1;
 	r = fd >= 0 ? nbd_connect_socket(h, fd)
 		    : nbdd_connect_addresses(h, s->addresses, s->n_addresses);
@@ -136,7 +160,7 @@ static int negotiate(struct nbd_handle *h, const struct connector *c, int fd,
 	a->info.flags = (uint16_t)flags;
 	a->info.block_minimum = (uint32_t)block_size(h, LIBNBD_SIZE_MINIMUM);
 	a->info.payload_maximum = (uint32_t)block_size(h, LIBNBD_SIZE_MAXIMUM);
-	return nbdd_take_socket(h);
+	return nbd_get_tls_negotiated(h) > 0 ? take_tls(h, c, a) : nbdd_take_socket(h);
 }
 
 static void connector_main(int sock, int kept, void *arg)
@@ -146,19 +170,16 @@ static void connector_main(int sock, int kept, void *arg)
 	struct nbd_handle *h = NULL;
 	int fd = -1;
 
-	if (c->target->tls) {
-		a.error = ENOTSUP;
-		a.failure = FAILURE_PERMANENT;
-		snprintf(a.message, sizeof(a.message),
-			 "TLS is asked for, which this version of nbdd cannot do yet");
-	} else if (is_unix(server_of(c)) && kept < 0) {
+	if (is_unix(server_of(c)) && kept < 0) {
 		answer_dial_error(&a, server_of(c), -kept);
 	} else {
 		h = nbd_create();
 		fd = h ? negotiate(h, c, kept, &a) : -1;
-		if (fd < 0)
+		if (fd < 0 && !a.error)
 			answer_nbd_error(&a, server_of(c));
 	}
+	if (c->tls.secrets)
+		tls_secrets_wipe(c->tls.secrets);
 	fd_send(sock, &a, sizeof(a), &fd, fd >= 0);
 }
 
@@ -211,7 +232,9 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 		     "server offers a size of %llu bytes, expected 1 to %lld",
 		     (unsigned long long)a->info.size, (long long)INT64_MAX);
 	else {
-		*connection = (struct connection){ .fd = answer->fd, .info = a->info };
+		*connection = (struct connection){ .fd = answer->fd, .info = a->info,
+						   .tls = a->tls };
+		link_tls_clean(&connection->tls);
 		r->connection = connection;
 	}
 	if (!r->connection)
@@ -232,6 +255,7 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 }
 
 int connector_start(sd_event *event, const char *name, const struct target *target,
+		    const struct tls_plan *tls,
 		    struct sandbox_user user, uint64_t limit_usec, connector_done_fn done,
 		    void *userdata, struct connector **ret)
 {
@@ -241,14 +265,17 @@ int connector_start(sd_event *event, const char *name, const struct target *targ
 
 	if (!c)
 		return -ENOMEM;
-	*c = (struct connector){ .target = target, .done = done, .userdata = userdata };
+	*c = (struct connector){ .target = target, .tls = *tls, .done = done,
+				 .userdata = userdata };
 	memcpy(c->label, server_of(c)->label, sizeof(c->label));
 	c->limit_usec = limit_usec;
 	snprintf(what, sizeof(what), "connect %s", name);
+	tls_secrets_expose(tls->secrets, true);
 	r = child_start(event, &(struct child_spec){
 				.what = what, .prepare = dial_unix, .run = connector_main,
 				.arg = c, .user = user, .limit_usec = limit_usec },
 			on_answer, c, &c->child);
+	tls_secrets_expose(tls->secrets, false);
 	if (r < 0) {
 		free(c);
 		return r;

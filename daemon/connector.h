@@ -6,6 +6,7 @@
 
 #include "daemon/child.h"
 #include "daemon/target.h"
+#include "daemon/tls_plan.h"
 
 #define CONNECTOR_MESSAGE_MAX 512
 
@@ -38,6 +39,7 @@ struct export_info {
 struct connection {
 	int fd;				/* negotiated; the callee's */
 	struct export_info info;
+	struct link_tls tls;
 };
 
 struct connector_result {
@@ -49,8 +51,9 @@ struct connector_result {
 struct connector;
 typedef void (*connector_done_fn)(const struct connector_result *result, void *userdata);
 
-/* Connect to the current server of TARGET, within LIMIT_USEC. */
+/* Connect to the current server of TARGET, with TLS as in TLS, within LIMIT_USEC. */
 int connector_start(sd_event *event, const char *name, const struct target *target,
+		    const struct tls_plan *tls,
 		    struct sandbox_user user, uint64_t limit_usec, connector_done_fn done,
 		    void *userdata, struct connector **ret);
 struct connector *connector_cancel(struct connector *c);

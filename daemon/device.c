@@ -118,6 +118,8 @@ void device_free(struct device *d)
 	sd_event_source_disable_unref(d->settle_timer);
 	sd_event_source_disable_unref(d->dead_timer);
 	sd_event_source_disable_unref(d->busy_timer);
+	tls_secrets_free(d->secrets);
+	sd_event_source_disable_unref(d->tls_timer);
 	target_deinit(&d->target);
 	device_keys_deinit(&d->keys);
 	free(d);

@@ -59,6 +59,9 @@ struct device {
 
 	enum device_state state;
 	struct target target;
+	struct tls_secrets *secrets;	/* NULL: TLS was not needed yet */
+	sd_event_source *tls_timer;	/* tls_watch.h */
+	uint64_t tls_told_usec;		/* of certificates that end soon, monotonic */
 	struct resolver *resolver;
 	bool queued;			/* waits for a free connector */
 	uint64_t resolved_usec;		/* monotonic */

@@ -10,9 +10,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "daemon/device_tls.h"
 #include "daemon/event.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/tls_watch.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
@@ -80,6 +82,7 @@ static void on_connector(const struct connector_result *result, void *userdata)
 	if (result->connection) {
 		l->fd = result->connection->fd;
 		l->info = result->connection->info;
+		l->tls = result->connection->tls;
 		l->state = LINK_READY;
 		describe_peer(l);
 		set_keepalive(l);
@@ -96,13 +99,17 @@ int link_connect(struct link *l)
 {
 	struct device *d = l->device;
 	struct manager *m = d->manager;
+	struct tls_plan tls;
 	int r;
 
 	if (m->n_connectors >= MANAGER_CONNECTORS_MAX) {
 		d->queued = true;
 		return -EAGAIN;
 	}
-	r = connector_start(m->event, d->name, &d->target, m->user,
+	r = device_tls_ready(d, &tls);
+	if (r < 0)
+		return r;
+	r = connector_start(m->event, d->name, &d->target, &tls, m->user,
 			    d->keys.connect_timeout_usec, on_connector, l, &l->connector);
 	if (r < 0)
 		return r;
@@ -134,7 +141,9 @@ static const char *why_hung_up(const struct link *l)
 		return strerror(error);
 	if (getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
 	    (info.tcpi_state == TCP_FIN_WAIT1 || info.tcpi_state == TCP_FIN_WAIT2))
-		return "given up by the kernel (a request took too long)";
+		return l->tls.in_kernel ? "given up by the kernel (a key change, ticket or alert "
+			"of TLS, or a request that took too long)"
+			: "given up by the kernel (a request took too long)";
 	return "closed by the server";
 }
 
@@ -159,6 +168,8 @@ void link_alive(struct link *l)
 			    on_hang_up, l);
 	if (r < 0)
 		device_log(l->device, LOG_ERR, "cannot watch a connection: %s", strerror(-r));
+	if (l->tls.version)
+		tls_watch(l->device);
 }
 
 void link_cut(struct link *l, const char *why)
@@ -181,5 +192,7 @@ void link_reset(struct link *l)
 	l->state = LINK_IDLE;
 	l->since_real_usec = 0;
 	l->peer[0] = '\0';
+	l->tls = (struct link_tls){};
+	l->tls_looked_usec = 0;
 	l->cut_why = NULL;
 }

@@ -26,6 +26,9 @@ struct link {
 	struct connector *connector;
 	sd_event_source *watch;		/* for hang-up of fd */
 	struct export_info info;	/* of the connection in state READY */
+	struct link_tls tls;		/* of the connection, from READY on */
+	uint64_t tls_records;		/* with its key, when last looked at, */
+	uint64_t tls_looked_usec;	/* monotonic; 0: not yet */
 	char peer[128];
 	const char *cut_why;		/* we ended it ourselves */
 	uint64_t since_real_usec;	/* CLOCK_REALTIME */

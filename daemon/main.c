@@ -115,20 +115,24 @@ static int lock_runtime_dir(const char *dir)
 	return STEAL_FD(fd);
 }
 
-/* As udev and systemd do: best effort, and what comes of it shows when netlink is used. */
-static void load_driver(void)
+/* As udev and systemd do: best effort, and what comes of it shows when it is used.  The
+ * kernel loads tls only for those who may, which connectors may not. */
+static void load_modules(void)
 {
-	pid_t pid;
+	static const char *const modules[][2] = {
+		{ "nbd", "/sys/module/nbd" }, { "tls", "/sys/module/tls" },
+	};
 
-	if (access("/sys/module/nbd", F_OK) == 0)
-		return;
-	pid = fork();
-	if (pid == 0) {
-		execlp("modprobe", "modprobe", "-q", "nbd", NULL);
-		_exit(127);
+	for (size_t i = 0; i < ARRAY_SIZE(modules); i++) {
+		pid_t pid = access(modules[i][1], F_OK) == 0 ? -1 : fork();
+
+		if (pid == 0) {
+			execlp("modprobe", "modprobe", "-q", modules[i][0], NULL);
+			_exit(127);
+		}
+		if (pid > 0)
+			waitpid(pid, NULL, 0);
 	}
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
 }
 
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
@@ -176,7 +180,7 @@ static int run(const struct manager_options *o)
 	lock = lock_runtime_dir(o->runtime_dir);
 	if (lock < 0)
 		return lock;
-	load_driver();
+	load_modules();
 	r = setup_loop(&event);
 	if (r < 0)
 		return r;

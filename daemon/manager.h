@@ -36,6 +36,7 @@ struct manager {
 	size_t n_devices;
 	unsigned n_connectors;		/* at work */
 	unsigned n_resolvers;		/* processes */
+	unsigned n_tls_readers;		/* the same */
 	sd_event_source *kick;
 	sd_event_source *status_timer;	/* gathers changes for those who watch */
 	struct watchers *watchers;

@@ -25,11 +25,16 @@ struct resolved_server {
 	} addresses[TARGET_ADDRESSES_MAX];
 };
 
+/* What a URI says of TLS, by place in struct target_tls. */
+enum { URI_CERTIFICATES, URI_PSK_FILE, URI_USERNAME, URI_HOSTNAME, URI_PRIORITY, N_URI_TLS };
+#define URI_TLS_MAX 1024	/* bytes of each */
+
 /* The child's whole answer. */
 struct resolved {
 	int32_t error;
 	char message[RESOLVER_MESSAGE_MAX];
-	uint32_t tls;
+	uint32_t tls, no_verify;
+	char uri_tls[N_URI_TLS][URI_TLS_MAX + 1];
 	char export_name[TARGET_EXPORT_MAX + 1];
 	uint32_t n_servers;
 	struct resolved_server servers[CONF_ADDRESSES_MAX + 1];
@@ -114,13 +119,33 @@ static void cleanup_uri_p(struct nbdd_uri **u)
 	nbdd_uri_free(*u);
 }
 
+static int add_uri_tls(struct resolved *r, const struct nbdd_uri *u)
+{
+	const char *texts[N_URI_TLS] = {
+		[URI_CERTIFICATES] = u->tls_certificates, [URI_PSK_FILE] = u->tls_psk_file,
+		[URI_USERNAME] = u->username, [URI_HOSTNAME] = u->tls_hostname,
+		[URI_PRIORITY] = u->tls_priority,
+	};
+
+	r->tls = u->tls != 0;
+	r->no_verify = !u->verify_peer;
+	for (size_t i = 0; i < N_URI_TLS; i++)
+		if (texts[i] && strlen(texts[i]) > URI_TLS_MAX)
+			return fail(r, -ENAMETOOLONG, "a value of %zu bytes in the URI, at most "
+				    "%d are possible", strlen(texts[i]), URI_TLS_MAX);
+		else if (texts[i])
+			snprintf(r->uri_tls[i], sizeof(r->uri_tls[i]), "%s", texts[i]);
+	return 0;
+}
+
 static int add_uri(struct resolved *r, const char *text, const char *default_port)
 {
 	_cleanup_(cleanup_uri_p) struct nbdd_uri *u = nbdd_uri_parse(text);
 
 	if (!u)
 		return fail(r, -EINVAL, "%s", nbd_get_error());
-	r->tls = u->tls != 0;
+	if (add_uri_tls(r, u) < 0)
+		return r->error;
 	if (u->export_name && strlen(u->export_name) > TARGET_EXPORT_MAX)
 		return fail(r, -ENAMETOOLONG, "export name of %zu bytes, at most %d are possible",
 			    strlen(u->export_name), TARGET_EXPORT_MAX);
@@ -210,6 +235,37 @@ static int take_tcp(struct server *s, const struct resolved_server *from)
 	return 0;
 }
 
+/* Root reads the files of these paths: they must stand in the URI that root wrote. */
+static int check_paths(const struct resolved *r, const char *uri, char *message)
+{
+	for (size_t i = URI_CERTIFICATES; i <= URI_PSK_FILE; i++)
+		if (r->uri_tls[i][0] && (!uri || !strstr(uri, r->uri_tls[i]))) {
+			snprintf(message, RESOLVER_MESSAGE_MAX, "a path of the URI stands in it "
+				 "with escapes; use the key %s instead", i == URI_PSK_FILE
+				 ? "tls-psk-file" : "tls-certificates");
+			return -EINVAL;
+		}
+	return 0;
+}
+
+static int take_uri_tls(const struct resolved *r, struct target_tls *t)
+{
+	char **texts[N_URI_TLS] = { &t->certificates, &t->psk_file, &t->username, &t->hostname,
+				    &t->priority };
+
+	for (size_t i = 0; i < N_URI_TLS; i++) {
+		if (strnlen(r->uri_tls[i], sizeof(r->uri_tls[i])) > URI_TLS_MAX)
+			return -EPROTO;
+		if (!r->uri_tls[i][0])
+			continue;
+		*texts[i] = strdup(r->uri_tls[i]);
+		if (!*texts[i])
+			return -ENOMEM;
+	}
+	t->no_verify = r->no_verify != 0;
+	return 0;
+}
+
 /* The child has read a peer's answer (name service): check all that it says. */
 static int take_target(const struct resolved *r, struct target *t)
 {
@@ -219,6 +275,9 @@ static int take_target(const struct resolved *r, struct target *t)
 	    strnlen(r->export_name, sizeof(r->export_name)) > TARGET_EXPORT_MAX)
 		return -EPROTO;
 	t->tls = r->tls != 0;
+	e = take_uri_tls(r, &t->uri_tls);
+	if (e < 0)
+		return e;
 	t->export_name = strdup(r->export_name);
 	if (!t->export_name)
 		return -ENOMEM;
@@ -248,6 +307,7 @@ static void resolver_report(struct resolver *r, int error, const char *message,
 
 static void on_answer(const struct child_answer *answer, void *userdata)
 {
+	const struct resolver *resolver = userdata;
 	const struct resolved *r = answer->data;
 	char message[RESOLVER_MESSAGE_MAX];
 	struct target target = {};
@@ -267,6 +327,8 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 		e = take_target(r, &target);
 		snprintf(message, sizeof(message), "answer of the resolver: %s",
 			 strerror(-e));
+		if (e >= 0)
+			e = check_paths(r, resolver->keys->uri, message);
 	}
 	if (e < 0)
 		target_deinit(&target);

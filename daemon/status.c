@@ -12,6 +12,7 @@
 #include "daemon/log.h"
 #include "daemon/outage.h"
 #include "daemon/proto/varlink.h"
+#include "daemon/tls_status.h"
 #include "lib/util/clock.h"
 #include "netlink/nbdk.h"
 
@@ -126,6 +127,7 @@ static struct json_object *warnings(const struct device *d)
 
 	if (d->warning[0])
 		json_object_array_add(list, json_object_new_string(d->warning));
+	tls_status_warnings(d, list);
 	if (d->call && busy && now_usec() - busy > USEC_PER_SEC) {
 		snprintf(text, sizeof(text), "a call into the kernel has not come back for "
 			 "%llu s", (unsigned long long)((now_usec() - busy) / USEC_PER_SEC));
@@ -178,7 +180,7 @@ struct json_object *status_device(const struct device *d)
 	add_int(o, "block_size", d->block_size);
 	add(o, "read_only", json_object_new_boolean(d->info.flags & FLAG_READ_ONLY));
 	add(o, "flags", flag_names(d->info.flags));
-	add(o, "tls", NULL);
+	add(o, "tls", tls_status(d));
 	add(o, "connections", links);
 	add(o, "outages", outage_status(d));
 	add(o, "retry", retry_status(d));

@@ -24,5 +24,10 @@ void target_deinit(struct target *t)
 	for (size_t i = 0; i < t->n_servers; i++)
 		free(t->servers[i].addresses);
 	free(t->export_name);
+	free(t->uri_tls.certificates);
+	free(t->uri_tls.psk_file);
+	free(t->uri_tls.username);
+	free(t->uri_tls.hostname);
+	free(t->uri_tls.priority);
 	*t = (struct target){};
 }

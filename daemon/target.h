@@ -21,12 +21,19 @@ struct server {
 	struct nbdd_address *addresses;
 };
 
+/* What the URI says of TLS; NULL: nothing. */
+struct target_tls {
+	char *certificates, *psk_file, *username, *hostname, *priority;
+	bool no_verify;
+};
+
 struct target {
 	struct server servers[CONF_ADDRESSES_MAX + 1];
 	size_t n_servers;
 	size_t current;				/* the server that is tried next or used */
 	char *export_name;			/* NULL until resolved */
-	bool tls;
+	bool tls;				/* required */
+	struct target_tls uri_tls;
 };
 
 /* Is there a name among the hosts, whose addresses may change? */

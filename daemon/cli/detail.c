@@ -79,10 +79,27 @@ static void show_export(const struct detail *d)
 		line(d, "Flags", "%s", text);
 }
 
+static void show_certificate(const struct detail *d, const char *label,
+			     struct json_object *certificate)
+{
+	int64_t days = json_object_get_int64(member(certificate, "days_left"));
+	time_t t = (time_t)(member_u64(certificate, "expires") / USEC_PER_SEC);
+	char names[CLI_TEXT_MAX], date[32] = "";
+	struct tm tm;
+
+	if (!certificate)
+		return;
+	if (localtime_r(&t, &tm))
+		strftime(date, sizeof(date), "%F", &tm);
+	member_text(names, certificate, "names");
+	line(d, label, "%s%suntil %s, %lld days left", names, *names ? ", " : "", date,
+	     (long long)days);
+}
+
 static void show_tls(const struct detail *d)
 {
 	struct json_object *tls = member(d->device, "tls");
-	char version[CLI_TEXT_MAX], cipher[CLI_TEXT_MAX];
+	char version[CLI_TEXT_MAX], cipher[CLI_TEXT_MAX], why[CLI_TEXT_MAX];
 
 	if (!tls) {
 		line(d, "TLS", "off");
@@ -91,6 +108,10 @@ static void show_tls(const struct detail *d)
 	line(d, "TLS", "%s, %s, %s", member_text(version, tls, "version"),
 	     member_text(cipher, tls, "cipher"), member_bool(tls, "in_kernel") ?
 	     "encrypted by the kernel" : "encrypted by a process");
+	if (*member_text(why, tls, "why_not_in_kernel"))
+		line(d, "", "not by the kernel: %s", why);
+	show_certificate(d, "Certificate", member(tls, "certificate"));
+	show_certificate(d, "Our own", member(tls, "own_certificate"));
 }
 
 static void show_connections(const struct detail *d)

@@ -26,7 +26,10 @@ def test_every_part_says_what_it_is_for():
 def test_the_devices_of_these_tests_are_of_the_interface():
     i = Interface(TEXT)
     assert i.check(DEVICE, 'Device')
-    assert i.check(device(tls={'version': 'TLS1.3', 'cipher': 'x', 'in_kernel': True}), 'Device')
+    for certificate in (None, {'names': 'a', 'expires': 1, 'days_left': -1}):
+        tls = {'version': 'TLS1.3', 'cipher': 'x', 'in_kernel': True,
+               'why_not_in_kernel': None, 'certificate': certificate, 'own_certificate': None}
+        assert i.check(device(tls=tls), 'Device')
 
 
 @pytest.mark.parametrize('change', [{'size': '1'}, {'extra': 1}, {'read_only': 0}, {'name': None},
@@ -39,6 +42,6 @@ def test_the_check_finds_what_is_wrong(change):
 def test_the_manual_names_every_member_of_a_device():
     page = (BUILD / 'man/man8/nbdctl.8').read_text()
     i = Interface(TEXT)
-    for name in ('Device', 'Tls', 'Connection', 'Outages', 'Outage', 'Retry', 'Io'):
+    for name in ('Device', 'Tls', 'Certificate', 'Connection', 'Outages', 'Outage', 'Retry', 'Io'):
         for member in i.types[name]:
             assert re.search(rf'\b{member}\b', page), member

@@ -290,13 +290,16 @@ def test_status_json_is_an_array_of_what_the_daemon_said(manager):
 
 
 def test_status_of_one_device_tells_everything(manager):
-    manager.status(device(state='degraded', tls={'version': 'TLS1.3', 'cipher': 'AES-256-GCM',
-                                                 'in_kernel': True}, read_only=True))
+    tls = {'version': 'TLS1.3', 'cipher': 'AES-256-GCM', 'in_kernel': True,
+           'certificate': {'names': 'disk.example', 'expires': 1767225600000000,
+                           'days_left': 41}}
+    manager.status(device(state='degraded', tls=tls, read_only=True))
     out = manager.run('status', 'root').stdout
     for text in ('/dev/nbd0 root', 'State: degraded', 'URI: nbd://server.example/root',
                  'Server: 192.0.2.1:10809', 'Size: 10 GiB (10737418240 bytes)',
                  'Block size: 4096 bytes', 'Access: read-only', 'Flags: flush fua trim',
                  'TLS: TLS1.3, AES-256-GCM, encrypted by the kernel', 'round trip 250us',
+                 'Certificate: disk.example, until 2026-01-01, 41 days left',
                  '3 retransmits', 'Outages: 2, 1min 3s in all', 'for 8.2s',
                  'Connection reset by peer', '100 reads, 20 writes, 117.7 MiB; 3 in flight'):
         assert text in out, text
@@ -312,7 +315,8 @@ def test_status_of_an_unknown_device_is_status_4(manager):
 def test_control_bytes_from_the_daemon_never_reach_the_terminal(manager):
     evil = 'a\x1b[31m\x07\r\n\u202e'
     d = device(name=evil, uri=evil, peer=evil, flags=[evil], state=evil, warnings=[evil],
-               tls={'version': evil, 'cipher': evil, 'in_kernel': False},
+               tls={'version': evil, 'cipher': evil, 'in_kernel': False,
+                    'why_not_in_kernel': evil, 'certificate': {'names': evil, 'expires': 1}},
                outages={'count': 1, 'total_usec': 1, 'last': {'reason': evil}})
     manager.status(d)
     for args in (['status'], ['status', 'x'], ['status', '--json']):

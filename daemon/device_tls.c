@@ -1,0 +1,56 @@
+#include "daemon/device_tls.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/event.h"
+#include "daemon/log.h"
+
+/* Does somebody wait for a connector?  In other states the events mean other things. */
+static bool connects(const struct device *d)
+{
+	return d->state == STATE_CONNECTING || d->state == STATE_DEGRADED || device_is_out(d);
+}
+
+static void on_secrets(const char *error, bool late, void *userdata)
+{
+	struct device *d = userdata;
+
+	if (!connects(d))
+		return;
+	if (!error)
+		device_event(d, EV_START, NULL);
+	else
+		device_event(d, EV_FAILED, &(struct event_detail){
+			.failure = late ? FAILURE_BACKOFF : FAILURE_PERMANENT, .text = error });
+}
+
+static int read_secrets(struct device *d)
+{
+	int r = 0;
+
+	if (!d->secrets)
+		r = tls_secrets_new(d->manager, d->name, on_secrets, d, &d->secrets);
+	return r < 0 ? r : tls_secrets_ready(d->secrets, &d->keys, &d->target);
+}
+
+int device_tls_ready(struct device *d, struct tls_plan *ret)
+{
+	int r = tls_wanted(&d->keys, &d->target) ? read_secrets(d) : 0;
+
+	if (r < 0)
+		return r;
+	tls_plan_make(ret, &d->keys, &d->target, d->secrets);
+	return 0;
+}
+
+void device_tls_refresh(struct device *d)
+{
+	int r = 0;
+
+	if (d->target.n_servers && tls_wanted(&d->keys, &d->target))
+		r = read_secrets(d);
+	if (r < 0 && r != -EAGAIN)
+		device_log(d, LOG_WARNING, "cannot read keys and certificates: %s",
+			   strerror(-r));
+}

@@ -1,0 +1,140 @@
+#include "daemon/tls_plan.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <libnbd.h>
+#include "daemon/connector.h"
+#include "daemon/ktls.h"
+#include "lib/util/cleanup.h"
+#include "lib/util/escape.h"
+
+/* Ciphers that the kernel has.  First the one whose keys may be used without a limit that
+ * matters: a server that uses GnuTLS changes the keys of AES-GCM in TLS 1.3 after 16.7
+ * million records, and a kernel before 6.14 cannot follow.  That is a reconnection every few
+ * minutes on a busy device, for which faster AES in hardware does not make up unless
+ * somebody measured it; he sets tls-priority. */
+#define DEFAULT_PRIORITY \
+	"NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305:+AES-256-GCM:+AES-128-GCM"
+
+bool tls_wanted(const struct device_keys *keys, const struct target *target)
+{
+	return keys->tls != CONF_TLS_OFF || target->tls;
+}
+
+void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
+		   const struct target *target, struct tls_secrets *secrets)
+{
+	const struct target_tls *u = &target->uri_tls;
+
+	*ret = (struct tls_plan) {
+		.mode = !tls_wanted(keys, target) ? LIBNBD_TLS_DISABLE
+			: target->tls ? LIBNBD_TLS_REQUIRE : LIBNBD_TLS_ALLOW,
+		.kernel = keys->kernel_tls,
+		.hostname = keys->tls_hostname ? keys->tls_hostname : u->hostname,
+		.priority = keys->tls_priority ? keys->tls_priority
+			    : u->priority ? u->priority : DEFAULT_PRIORITY,
+		.verify_peer = !u->no_verify,
+		.secrets = secrets,
+	};
+}
+
+/* A socket's path is no name that a certificate is made for. */
+static const char *server_name(const struct tls_plan *p, const struct server *server)
+{
+	if (p->hostname)
+		return p->hostname;
+	return server->host[0] == '/' ? NULL : server->host;
+}
+
+int tls_plan_apply(const struct tls_plan *p, struct nbd_handle *h, const struct server *server,
+		   struct nbdd_tls_credentials *credentials)
+{
+	const char *name = server_name(p, server);
+
+	if (p->mode == LIBNBD_TLS_DISABLE)
+		return 0;
+	tls_secrets_get(p->secrets, credentials);
+	if (nbd_set_tls(h, p->mode) < 0 || nbd_set_tls_priority(h, p->priority) < 0 ||
+	    nbd_set_tls_verify_peer(h, p->verify_peer) < 0 ||
+	    (name && nbd_set_tls_hostname(h, name) < 0))
+		return -1;
+	return nbdd_set_tls_credentials(h, credentials);
+}
+
+static void describe(const struct nbdd_tls_info *info, struct link_tls *ret)
+{
+	*ret = (struct link_tls) {
+		.version = info->version,
+		.peer_expires = info->peer_expires,
+		.own_expires = info->own_expires,
+	};
+	memcpy(ret->cipher, info->cipher, sizeof(ret->cipher));
+	memcpy(ret->peer, info->peer, sizeof(ret->peer));
+}
+
+/* 0 when the records are the kernel's; 1 when they are not and may stay so; or -errno with
+ * WHY filled. */
+static int give_to_kernel(const struct tls_plan *p, int fd, const struct nbdd_tls_state *state,
+			  char *why)
+{
+	int r;
+
+	if (p->kernel == CONF_KERNEL_TLS_OFF) {
+		snprintf(why, TLS_WHY_MAX, "kernel-tls is off");
+		return 1;
+	}
+	r = ktls_start(fd, state, why);
+	return r == 1 && p->kernel == CONF_KERNEL_TLS_REQUIRE ? -ENOTSUP : r;
+}
+
+int tls_plan_finish(const struct tls_plan *p, struct nbd_handle *h,
+		    const struct export_info *info, struct link_tls *ret, char *message)
+{
+	_cleanup_close_ int fd = -1;
+	struct nbdd_tls_state state;
+	struct nbdd_tls_info about;
+	int r;
+
+	if (nbdd_get_tls_info(h, &about) < 0)
+		return -1;
+	fd = nbdd_take_tls_socket(h, &state);
+	if (fd < 0)
+		return -1;
+	describe(&about, ret);
+	r = give_to_kernel(p, fd, &state, ret->why_not);
+	explicit_bzero(&state, sizeof(state));
+	if (r == 0) {
+		ret->in_kernel = true;
+		r = ktls_verify(fd, info, message);
+		return r < 0 ? r : STEAL_FD(fd);
+	}
+	if (r == 1)
+		snprintf(message, TLS_WHY_MAX, "the kernel cannot do TLS here (%.100s), and "
+			 "this version of nbdd has no relay", ret->why_not);
+	else
+		snprintf(message, TLS_WHY_MAX, "the kernel cannot do TLS here (%.100s), but "
+			 "kernel-tls is 'require'", ret->why_not);
+	return r == 1 ? -ENOTSUP : r;
+}
+
+static void clean(char *text, size_t size)
+{
+	char copy[256];
+
+	clean_text(copy, MIN(size, sizeof(copy)), text, strnlen(text, size));
+	memcpy(text, copy, strlen(copy) + 1);
+}
+
+void link_tls_clean(struct link_tls *t)
+{
+	clean(t->cipher, sizeof(t->cipher));
+	clean(t->why_not, sizeof(t->why_not));
+	clean(t->peer, sizeof(t->peer));
+}
+
+const char *link_tls_version(const struct link_tls *t)
+{
+	return t->version == 0x0304 ? "TLS1.3" : t->version == 0x0303 ? "TLS1.2" : "TLS";
+}

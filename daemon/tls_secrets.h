@@ -1,0 +1,45 @@
+/* Keys and certificates of a device's TLS, held in memory.
+ *
+ * They lie in files, which may be on the very disk that is away when they are needed.  So a
+ * disposable child reads them before each connection, and when it does not answer soon, those
+ * of before are used.  The memory is locked, in no core dump, and empty in every child but
+ * the connector of this device, which wipes its copy after the handshake. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <nbdd.h>
+#include "conf/conf.h"
+#include "daemon/target.h"
+#include "lib/util/macro.h"
+
+#define TLS_SECRETS_MESSAGE_MAX	512
+#define TLS_READERS_MAX		32	/* processes at a time, those that hang included */
+
+struct manager;
+struct tls_secrets;
+
+/* The files have been read, or will not be: ERROR NULL to go on, else why not, escaped; LATE
+ * when the reader does not answer. */
+typedef void (*tls_secrets_done_fn)(const char *error, bool late, void *userdata);
+
+int tls_secrets_new(struct manager *m, const char *name, tls_secrets_done_fn done,
+		    void *userdata, struct tls_secrets **ret);
+/* Wipe and free; NULL is fine.  Returns NULL. */
+struct tls_secrets *tls_secrets_free(struct tls_secrets *s);
+
+/* Have the files read that KEYS, or else TARGET's URI, name, unless that was done just now:
+ * 0 to go on, -EAGAIN when `done` will be called, or another -errno. */
+_must_check_ int tls_secrets_ready(struct tls_secrets *s, const struct device_keys *keys,
+				   const struct target *target);
+bool tls_secrets_known(const struct tls_secrets *s);
+/* Why the files as they are now are not used, or "". */
+const char *tls_secrets_problem(const struct tls_secrets *s);
+
+/* Children that are forked now see them, or not (which is how it starts). */
+void tls_secrets_expose(struct tls_secrets *s, bool on);
+/* In such a child: they stay where they are, in S. */
+void tls_secrets_get(const struct tls_secrets *s, struct nbdd_tls_credentials *ret);
+void tls_secrets_wipe(struct tls_secrets *s);
