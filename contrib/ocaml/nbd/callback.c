@@ -1,0 +1,237 @@
+/* OCaml functions as the library's callbacks.
+ *
+ * All of them are called, and freed, within a call of the library, hence with the runtime
+ * lock released.  An exception cannot pass through the library: it is printed, and the
+ * callback fails. */
+#include "runtime.h"
+
+#include <caml/printexc.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct callback {
+	value fn;		/* unit: none */
+	value kept;		/* buffers of the request */
+};
+
+void *nbdml_callback(value fn, value kept)
+{
+	struct callback *c = malloc(sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->fn = fn;
+	c->kept = kept;
+	caml_register_generational_global_root(&c->fn);
+	caml_register_generational_global_root(&c->kept);
+	return c;
+}
+
+void nbdml_callback_free(void *user_data)
+{
+	struct callback *c = user_data;
+
+	caml_leave_blocking_section();
+	caml_remove_generational_global_root(&c->fn);
+	caml_remove_generational_global_root(&c->kept);
+	caml_enter_blocking_section_no_pending();
+	free(c);
+}
+
+/* Call the function; what it returns, or -1 after an exception. */
+static int call(void *user_data, const char *kind, int n, value arguments[])
+{
+	const struct callback *c = user_data;
+	value result = caml_callbackN_exn(c->fn, n, arguments);
+	char *text;
+
+	if (!Is_exception_result(result))
+		return Int_val(result);
+	text = caml_format_exception(Extract_exception(result));
+	fprintf(stderr, "libnbd: %s: uncaught OCaml exception: %s\n", kind,
+		text ? text : "out of memory");
+	caml_stat_free(text);
+	return -1;
+}
+
+static value new_ref(int number)
+{
+	value ref = caml_alloc_small(1, 0);
+
+	Field(ref, 0) = Val_int(number);
+	return ref;
+}
+
+/* With an `int ref` as its last argument, which tells the error. */
+static int call_with_error(void *user_data, const char *kind, int n, value arguments[],
+			   int *error)
+{
+	int r;
+
+	arguments[n - 1] = new_ref(*error);
+	r = call(user_data, kind, n, arguments);
+	*error = Int_val(Field(arguments[n - 1], 0));
+	return r;
+}
+
+int nbdml_call_completion(void *user_data, int *error)
+{
+	const struct callback *c = user_data;
+	int r;
+
+	if (c->fn == Val_unit)
+		return 0;
+	caml_leave_blocking_section();
+	{
+		CAMLparam0();
+		CAMLlocalN(arguments, 1);
+
+		r = call_with_error(user_data, "completion", 1, arguments, error);
+		CAMLdrop;
+	}
+	caml_enter_blocking_section_no_pending();
+	return r;
+}
+
+int nbdml_call_chunk(void *user_data, const void *subbuf, size_t count, uint64_t offset,
+		     unsigned status, int *error)
+{
+	int r;
+
+	caml_leave_blocking_section();
+	{
+		CAMLparam0();
+		CAMLlocalN(arguments, 4);
+
+		arguments[0] = caml_alloc_initialized_string(count, subbuf);
+		arguments[1] = caml_copy_int64((int64_t)offset);
+		arguments[2] = Val_int(status);
+		r = call_with_error(user_data, "chunk", 4, arguments, error);
+		CAMLdrop;
+	}
+	caml_enter_blocking_section_no_pending();
+	return r;
+}
+
+int nbdml_call_debug(void *user_data, const char *context, const char *msg)
+{
+	int r;
+
+	caml_leave_blocking_section();
+	{
+		CAMLparam0();
+		CAMLlocalN(arguments, 2);
+
+		arguments[0] = caml_copy_string(context ? context : "");
+		arguments[1] = caml_copy_string(msg);
+		r = call(user_data, "debug", 2, arguments);
+		CAMLdrop;
+	}
+	caml_enter_blocking_section_no_pending();
+	return r;
+}
+
+static value numbers(const uint32_t *entries, size_t n)
+{
+	CAMLparam0();
+	CAMLlocal2(array, item);
+
+	array = n ? caml_alloc(n, 0) : Atom(0);
+	for (size_t i = 0; i < n; i++) {
+		item = caml_copy_int64(entries[i]);
+		Store_field(array, i, item);
+	}
+	CAMLreturn(array);
+}
+
+static value extents(const nbd_extent *entries, size_t n)
+{
+	CAMLparam0();
+	CAMLlocal4(array, pair, length, flags);
+
+	array = n ? caml_alloc(n, 0) : Atom(0);
+	for (size_t i = 0; i < n; i++) {
+		length = caml_copy_int64((int64_t)entries[i].length);
+		flags = caml_copy_int64((int64_t)entries[i].flags);
+		pair = caml_alloc_small(2, 0);
+		Field(pair, 0) = length;
+		Field(pair, 1) = flags;
+		Store_field(array, i, pair);
+	}
+	CAMLreturn(array);
+}
+
+int nbdml_call_extent(void *user_data, const char *metacontext, uint64_t offset,
+		      uint32_t *entries, size_t nr_entries, int *error)
+{
+	int r;
+
+	caml_leave_blocking_section();
+	{
+		CAMLparam0();
+		CAMLlocalN(arguments, 4);
+
+		arguments[0] = caml_copy_string(metacontext);
+		arguments[1] = caml_copy_int64((int64_t)offset);
+		arguments[2] = numbers(entries, nr_entries);
+		r = call_with_error(user_data, "extent", 4, arguments, error);
+		CAMLdrop;
+	}
+	caml_enter_blocking_section_no_pending();
+	return r;
+}
+
+int nbdml_call_extent64(void *user_data, const char *metacontext, uint64_t offset,
+			nbd_extent *entries, size_t nr_entries, int *error)
+{
+	int r;
+
+	caml_leave_blocking_section();
+	{
+		CAMLparam0();
+		CAMLlocalN(arguments, 4);
+
+		arguments[0] = caml_copy_string(metacontext);
+		arguments[1] = caml_copy_int64((int64_t)offset);
+		arguments[2] = extents(entries, nr_entries);
+		r = call_with_error(user_data, "extent64", 4, arguments, error);
+		CAMLdrop;
+	}
+	caml_enter_blocking_section_no_pending();
+	return r;
+}
+
+int nbdml_call_list(void *user_data, const char *name, const char *description)
+{
+	int r;
+
+	caml_leave_blocking_section();
+	{
+		CAMLparam0();
+		CAMLlocalN(arguments, 2);
+
+		arguments[0] = caml_copy_string(name);
+		arguments[1] = caml_copy_string(description);
+		r = call(user_data, "list", 2, arguments);
+		CAMLdrop;
+	}
+	caml_enter_blocking_section_no_pending();
+	return r;
+}
+
+int nbdml_call_context(void *user_data, const char *name)
+{
+	int r;
+
+	caml_leave_blocking_section();
+	{
+		CAMLparam0();
+		CAMLlocalN(arguments, 1);
+
+		arguments[0] = caml_copy_string(name);
+		r = call(user_data, "context", 1, arguments);
+		CAMLdrop;
+	}
+	caml_enter_blocking_section_no_pending();
+	return r;
+}

@@ -1,0 +1,1 @@
+../../../lib/api_text.py
