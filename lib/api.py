@@ -444,6 +444,8 @@ CALLS = [
          'created'),
     Call('aio_connect_addresses', 'own', 'int', 'addresses:addrs n:size',
          'created'),
+    Call('dial', 'own', 'int', 'addresses:addrs n:size',
+         'any', 'nolock nohandle'),
     Call('take_socket', 'own', 'int', '',
          'connected'),
     Call('read_tls_credentials', 'own', 'struct nbdd_tls_credentials *', '',

@@ -374,6 +374,10 @@ queued ones included.''', ''),
     'connect_addresses': ('connect to whichever of several addresses answers first', f'''The
 addresses are tried in their order as nbd_connect_tcp(3) does; at most 64.  {_CONNECT}''', ''),
     'aio_connect_addresses': ('begin to connect to one of several addresses', _CONNECT_AIO, ''),
+    'dial': ('connect a socket, without a handle', '''As nbdd_connect_addresses(3), up to where the
+first byte would be sent or received.  Returns the socket, in blocking mode, which is the
+caller's; nbd_connect_socket(3) goes on with it, if need be in a process that may open
+nothing itself.''', ''),
     'take_socket': ('give up the negotiated socket', '''Returns the socket, in blocking mode, at
 the very start or between two requests of transmission; the handle is closed.  It is the
 caller's.  EBUSY: requests are in flight; EPROTO: the server sent bytes that nobody asked for;

@@ -8,6 +8,8 @@
 #include "lib/io/resolve.h"
 #include "lib/util/cleanup.h"
 
+#define ADDRESSES_MESSAGE_MAX 128
+
 /* What get_uri is to tell of the way this handle connects. */
 static struct nbdd_uri *new_target(struct nbd_handle *h, int transport)
 {
@@ -29,18 +31,49 @@ static int run(struct nbd_handle *h, int begun)
 	return begun < 0 ? -1 : session_wait_connected(h);
 }
 
+/* 0, or -1 and what is wrong in MESSAGE. */
+static int check_addresses(const struct nbdd_address *addresses, size_t n,
+			   char message[static ADDRESSES_MESSAGE_MAX])
+{
+	if (!n || n > DIAL_ADDRESSES_MAX) {
+		snprintf(message, ADDRESSES_MESSAGE_MAX, "%zu addresses, expected 1 to %u", n,
+			 DIAL_ADDRESSES_MAX);
+		return -1;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (addresses[i].len > sizeof(addresses[i].addr)) {
+			snprintf(message, ADDRESSES_MESSAGE_MAX,
+				 "address %zu has %u bytes, at most %zu are allowed", i,
+				 (unsigned)addresses[i].len, sizeof(addresses[i].addr));
+			return -1;
+		}
+	return 0;
+}
+
 int api_aio_connect_addresses(struct nbd_handle *h, const struct nbdd_address *addresses,
 			      size_t n)
 {
-	if (!n || n > DIAL_ADDRESSES_MAX)
-		return session_error(h, EINVAL, "%zu addresses, expected 1 to %u", n,
-				     DIAL_ADDRESSES_MAX);
-	for (size_t i = 0; i < n; i++)
-		if (addresses[i].len > sizeof(addresses[i].addr))
-			return session_error(h, EINVAL, "address %zu has %u bytes, at most %zu "
-					     "are allowed", i, (unsigned)addresses[i].len,
-					     sizeof(addresses[i].addr));
+	char message[ADDRESSES_MESSAGE_MAX];
+
+	if (check_addresses(addresses, n, message) < 0)
+		return session_error(h, EINVAL, "%s", message);
 	return session_dial(h, addresses, n);
+}
+
+int api_dial(const struct nbdd_address *addresses, size_t n)
+{
+	char message[ADDRESSES_MESSAGE_MAX];
+	int r;
+
+	if (check_addresses(addresses, n, message) < 0) {
+		error_set("nbdd_dial", EINVAL, "%s", message);
+		return -1;
+	}
+	r = dial_blocking(addresses, n);
+	if (r >= 0)
+		return r;
+	error_set("nbdd_dial", -r, "connect");
+	return -1;
 }
 
 int api_connect_addresses(struct nbd_handle *h, const struct nbdd_address *addresses, size_t n)

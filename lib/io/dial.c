@@ -115,7 +115,8 @@ static int begin(struct dial *d, int *ret_family)
 			d->next_usec = now_usec() + DIAL_STAGGER_USEC;
 			return r;
 		}
-		d->error = r == -EBUSY ? EAGAIN : -r;
+		/* Not EAGAIN, which here means that attempts go on. */
+		d->error = r == -EBUSY ? ETIMEDOUT : -r;
 	}
 	return d->n_attempts ? -EAGAIN : -d->error;
 }
@@ -217,4 +218,27 @@ int dial_fd(struct dial *d)
 			return r;
 	}
 	return d->epoll_fd;
+}
+
+int dial_blocking(const struct nbdd_address *addresses, size_t n)
+{
+	struct dial *d = dial_new(addresses, n);
+	struct pollfd fds[DIAL_ATTEMPTS_MAX];
+	uint64_t until;
+	int family, r;
+
+	if (!d)
+		return -ENOMEM;
+	while ((r = dial_step(d, NULL, &family)) == -EAGAIN) {
+		size_t n_fds = dial_poll(d, fds, &until);
+
+		if (poll(fds, n_fds, usec_poll_timeout(until)) < 0 && errno != EINTR) {
+			r = -errno;
+			break;
+		}
+	}
+	dial_free(d);
+	if (r >= 0 && fd_set_nonblock(r, false) < 0)
+		return fd_close(r), -EINVAL;
+	return r;
 }

@@ -37,3 +37,7 @@ _must_check_ int dial_fd(struct dial *d);
 
 /* The event, POLLIN or POLLOUT, that this descriptor becomes ready for when a step is due. */
 short dial_events(const struct dial *d);
+
+/* All of it in one blocking call: a connected descriptor in blocking mode (close-on-exec; the
+ * caller's), or -errno. */
+_must_check_ int dial_blocking(const struct nbdd_address *addresses, size_t n);

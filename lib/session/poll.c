@@ -197,17 +197,6 @@ int session_notify_write(struct nbd_handle *h)
 	return notify(h, 1, false);
 }
 
-/* Milliseconds for poll(2) until UNTIL. */
-static int poll_timeout(uint64_t until_usec)
-{
-	uint64_t left;
-
-	if (until_usec == USEC_INFINITY)
-		return -1;
-	left = usec_sub(until_usec, now_usec());
-	return (int)MIN((left + 999) / 1000, (uint64_t)INT32_MAX);
-}
-
 /* poll(2) with the lock released, on N descriptors and EXTRA_FD.  1 when one is ready. */
 static int wait_ready(struct nbd_handle *h, struct pollfd *fds, size_t n, int extra_fd,
 		      uint64_t until)
@@ -219,7 +208,7 @@ static int wait_ready(struct nbd_handle *h, struct pollfd *fds, size_t n, int ex
 		fds[n++] = (struct pollfd) { .fd = extra_fd, .events = POLLIN };
 	pthread_mutex_unlock(&h->lock);
 	do
-		r = poll(fds, n, poll_timeout(until));
+		r = poll(fds, n, usec_poll_timeout(until));
 	while (r < 0 && errno == EINTR);
 	if (r < 0)
 		r = -errno;

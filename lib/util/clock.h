@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "lib/util/macro.h"
+
 #define USEC_PER_MSEC	UINT64_C(1000)
 #define USEC_PER_SEC	UINT64_C(1000000)
 #define USEC_PER_MINUTE	(60 * USEC_PER_SEC)
@@ -36,4 +38,15 @@ static inline uint64_t usec_sub(uint64_t a, uint64_t b)
 	if (a == USEC_INFINITY)
 		return a;
 	return a > b ? a - b : 0;
+}
+
+/* Milliseconds for poll(2) until UNTIL. */
+static inline int usec_poll_timeout(uint64_t until_usec)
+{
+	uint64_t left;
+
+	if (until_usec == USEC_INFINITY)
+		return -1;
+	left = usec_sub(until_usec, now_usec());
+	return (int)MIN((left + 999) / 1000, (uint64_t)INT32_MAX);
 }

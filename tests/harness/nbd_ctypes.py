@@ -177,6 +177,7 @@ class Library:
             self.uri_parse = self._plain("nbdd_uri_parse", c.POINTER(Uri), c.c_char_p)
             self.free_tls_credentials = self._plain("nbdd_free_tls_credentials", None,
                                                     c.c_void_p)
+            self.dial = self._plain("nbdd_dial", c.c_int, c.c_void_p, c.c_size_t)
             self.uri_free = self._plain("nbdd_uri_free", None, c.POINTER(Uri))
         self.free = c.CDLL(None).free
         self.free.argtypes = [c.c_void_p]

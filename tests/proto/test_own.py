@@ -421,6 +421,45 @@ def test_transmission_flags_are_not_known_before(handle):
     assert fails(handle(), "get_transmission_flags").errno in (errno.EINVAL, errno.ENOTCONN)
 
 
+# nbdd_dial --------------------------------------------------------------------------------
+
+def dial(*where):
+    lib = library()
+    fd = lib.dial(addresses(*where), len(where))
+    if fd < 0:
+        raise lib.error()
+    return socket.socket(fileno=fd)
+
+
+def test_a_dialled_socket_is_all_that_a_handle_needs(serve, handle):
+    server, h = serve(listen="tcp"), handle()
+    with black_hole() as nowhere, dial(nowhere, tcp(server)) as sock:
+        assert sock.gettimeout() is None or os.get_blocking(sock.fileno())
+        assert not os.get_inheritable(sock.fileno())
+        h.connect_socket(os.dup(sock.fileno()))
+    assert h.read(0, 8) == bytes(8)
+
+
+@pytest.mark.parametrize("n, number", [(0, errno.EINVAL), (1, errno.ECONNREFUSED),
+                                       (65, errno.EINVAL)])
+def test_dialling_in_vain_is_one_error(n, number):
+    with pytest.raises(NbdError) as e:
+        dial(*[refused()] * n)
+    assert e.value.text.startswith("nbdd_dial: ") and e.value.errno == number
+
+
+@pytest.mark.slow
+def test_dialling_a_unix_socket_whose_backlog_stays_full_ends(tmp_path):
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as filler:
+        listener.bind(path)
+        listener.listen(0)
+        filler.connect(path)
+        with pytest.raises(NbdError) as e:
+            dial(path)
+        assert e.value.errno == errno.ETIMEDOUT
+
+
 # nbdd_uri_parse ---------------------------------------------------------------------------
 
 def parse(text):
