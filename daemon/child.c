@@ -14,11 +14,16 @@
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
-#define CHILD_SOCK 3
+/* Descriptors of a child, below those that its sandbox needs. */
+#define CHILD_SOCK	3
+#define CHILD_KEPT	4
+
+#define CHILD_FAILED	99	/* exit status: it could not give up its power */
 
 /* Lives until the process is reaped; DONE is NULL once it was called or cancelled. */
 struct child {
 	pid_t pid;
+	char what[16];
 	int sock;
 	child_done_fn done;
 	void *userdata;
@@ -81,17 +86,41 @@ static int on_limit(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* A process that ended in another way than by its own will is worth a line. */
+static void log_end(const struct child *c, const siginfo_t *si)
+{
+	if (si->si_code == CLD_EXITED && si->si_status == CHILD_FAILED)
+		log_error("child '%s' could not give up its power, and did nothing", c->what);
+	else if (si->si_code != CLD_EXITED && si->si_status == SIGSYS)
+		log_error("child '%s' was killed: it made a system call that its role does not "
+			  "have; the peer may have taken it over", c->what);
+	else if (si->si_code != CLD_EXITED && si->si_status != SIGKILL)
+		log_error("child '%s' was killed by signal %d (%s)", c->what, si->si_status,
+			  strsignal(si->si_status));
+}
+
 /* An answer may still wait in the socket when the process is already gone. */
 static int on_exit_(sd_event_source *s, const siginfo_t *si, void *userdata)
 {
 	struct child *c = userdata;
 
+	log_end(c, si);
 	if (c->alive)
 		(*c->alive)--;
 	if (c->done)
 		on_message(c->message, c->sock, 0, c);
 	child_free(c);
 	return 0;
+}
+
+/* The prepared descriptor moves next to the socket; all others are the daemon's. */
+static int close_others(int *kept)
+{
+	if (*kept >= 0 && dup2(*kept, CHILD_KEPT) < 0)
+		return -errno;
+	if (*kept >= 0)
+		*kept = CHILD_KEPT;
+	return close_range(*kept >= 0 ? CHILD_KEPT + 1 : CHILD_KEPT, ~0u, 0) < 0 ? -errno : 0;
 }
 
 static _noreturn_ void child_main(const struct child_spec *spec, int sock)
@@ -106,15 +135,17 @@ static _noreturn_ void child_main(const struct child_spec *spec, int sock)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_NAME, spec->what);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (dup2(sock, CHILD_SOCK) < 0 || close_range(CHILD_SOCK + 1, ~0u, 0) < 0)
-		_exit(1);
+	if (dup2(sock, CHILD_SOCK) < 0)
+		_exit(CHILD_FAILED);
 	if (spec->prepare)
 		kept = spec->prepare(spec->arg);
-	r = spec->privileged ? 0 : sandbox_drop_power(spec->user);
-	if (r < 0) {
-		log_error("child '%s' cannot drop its power: %s", spec->what, strerror(-r));
-		_exit(1);
-	}
+	r = sandbox_enter(spec->sandbox, spec->role);
+	if (r >= 0)
+		r = close_others(&kept);
+	if (r >= 0)
+		r = sandbox_filter(spec->sandbox, spec->role);
+	if (r < 0)
+		_exit(CHILD_FAILED);
 	spec->run(CHILD_SOCK, kept, spec->arg);
 	_exit(0);
 }
@@ -161,6 +192,7 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 		child_free(c);
 		return r;
 	}
+	snprintf(c->what, sizeof(c->what), "%s", spec->what);
 	c->done = done;
 	c->userdata = userdata;
 	c->alive = spec->alive;

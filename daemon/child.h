@@ -13,16 +13,15 @@
 
 #define CHILD_MESSAGE_MAX (24 * 1024)	/* bytes of an answer */
 
-
 struct child_spec {
 	const char *what;		/* for `ps`: `connect nbd0` */
+	const struct sandbox *sandbox;
+	enum sandbox_role role;
 	/* Before power is dropped, may be NULL: a descriptor to keep, or -errno. */
 	int (*prepare)(void *arg);
-	/* In the child; KEPT is what prepare returned. */
+	/* In the child, in its role; KEPT is what prepare returned. */
 	void (*run)(int sock, int kept, void *arg);
 	void *arg;			/* the child sees its own copy of all memory */
-	bool privileged;		/* keeps root: only for what parses nothing */
-	struct sandbox_user user;
 	uint64_t limit_usec;		/* wall clock */
 	unsigned *alive;		/* counts processes not yet reaped, or NULL */
 };

@@ -28,6 +28,7 @@ struct connector {
 	struct child *child;
 	const struct target *target;	/* valid at the fork; not used later */
 	struct tls_plan tls;		/* the same */
+	const struct sandbox *sandbox;
 	char label[TARGET_HOST_MAX + 10];
 	uint64_t limit_usec;
 	connector_done_fn done;
@@ -139,18 +140,13 @@ static int take_tls(struct nbd_handle *h, const struct connector *c, struct conn
 static int negotiate(struct nbd_handle *h, const struct connector *c, int fd,
 		     struct connect_answer *a)
 {
-	const struct server *s = server_of(c);
 	struct nbdd_tls_credentials credentials;
 	int64_t size, flags;
-	int r;
 
 	if (nbd_set_request_structured_replies(h, false) < 0 ||
 	    nbd_set_export_name(h, c->target->export_name) < 0 ||
-	    tls_plan_apply(&c->tls, h, s, &credentials) < 0)
-		return -1;
-	r = fd >= 0 ? nbd_connect_socket(h, fd)
-		    : nbdd_connect_addresses(h, s->addresses, s->n_addresses);
-	if (r < 0)
+	    tls_plan_apply(&c->tls, h, server_of(c), &credentials) < 0 ||
+	    nbd_connect_socket(h, fd) < 0)
 		return -1;
 	size = nbd_get_size(h);
 	flags = nbdd_get_transmission_flags(h);
@@ -163,21 +159,45 @@ static int negotiate(struct nbd_handle *h, const struct connector *c, int fd,
 	return nbd_get_tls_negotiated(h) > 0 ? take_tls(h, c, a) : nbdd_take_socket(h);
 }
 
+/* The first stage: a connected socket, of which nothing has been read; -1 has its answer. */
+static int dial(const struct connector *c, int kept, struct connect_answer *a)
+{
+	const struct server *s = server_of(c);
+	int fd = kept;
+
+	if (is_unix(s) && kept < 0) {
+		answer_dial_error(a, s, -kept);
+		return -1;
+	}
+	if (!is_unix(s))
+		fd = nbdd_dial(s->addresses, s->n_addresses);
+	if (fd < 0)
+		answer_nbd_error(a, s);
+	return fd;
+}
+
+/* The second: what a server can make of this process has this socket and SOCK, no more. */
+static int shake_hands(const struct connector *c, int fd, struct connect_answer *a)
+{
+	struct nbd_handle *h = nbd_create();
+
+	fd = h ? negotiate(h, c, fd, a) : -1;
+	if (fd < 0 && !a->error)
+		answer_nbd_error(a, server_of(c));
+	return fd;
+}
+
 static void connector_main(int sock, int kept, void *arg)
 {
 	const struct connector *c = arg;
 	struct connect_answer a = {};
-	struct nbd_handle *h = NULL;
 	int fd = -1;
 
-	if (is_unix(server_of(c)) && kept < 0) {
-		answer_dial_error(&a, server_of(c), -kept);
-	} else {
-		h = nbd_create();
-		fd = h ? negotiate(h, c, kept, &a) : -1;
-		if (fd < 0 && !a.error)
-			answer_nbd_error(&a, server_of(c));
-	}
+	fd = dial(c, kept, &a);
+	if (sandbox_filter(c->sandbox, SANDBOX_NEGOTIATE) < 0)
+		return;
+	if (fd >= 0)
+		fd = shake_hands(c, fd, &a);
 	if (c->tls.secrets)
 		tls_secrets_wipe(c->tls.secrets);
 	fd_send(sock, &a, sizeof(a), &fd, fd >= 0);
@@ -255,8 +275,8 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 }
 
 int connector_start(sd_event *event, const char *name, const struct target *target,
-		    const struct tls_plan *tls,
-		    struct sandbox_user user, uint64_t limit_usec, connector_done_fn done,
+		    const struct tls_plan *tls, const struct sandbox *sandbox,
+		    uint64_t limit_usec, connector_done_fn done,
 		    void *userdata, struct connector **ret)
 {
 	struct connector *c = calloc(1, sizeof(*c));
@@ -265,15 +285,16 @@ int connector_start(sd_event *event, const char *name, const struct target *targ
 
 	if (!c)
 		return -ENOMEM;
-	*c = (struct connector){ .target = target, .tls = *tls, .done = done,
-				 .userdata = userdata };
+	*c = (struct connector){ .target = target, .tls = *tls, .sandbox = sandbox,
+				 .done = done, .userdata = userdata };
 	memcpy(c->label, server_of(c)->label, sizeof(c->label));
 	c->limit_usec = limit_usec;
 	snprintf(what, sizeof(what), "connect %s", name);
 	tls_secrets_expose(tls->secrets, true);
 	r = child_start(event, &(struct child_spec){
 				.what = what, .prepare = dial_unix, .run = connector_main,
-				.arg = c, .user = user, .limit_usec = limit_usec },
+				.arg = c, .sandbox = sandbox, .role = SANDBOX_DIAL,
+				.limit_usec = limit_usec },
 			on_answer, c, &c->child);
 	tls_secrets_expose(tls->secrets, false);
 	if (r < 0) {

@@ -53,7 +53,7 @@ typedef void (*connector_done_fn)(const struct connector_result *result, void *u
 
 /* Connect to the current server of TARGET, with TLS as in TLS, within LIMIT_USEC. */
 int connector_start(sd_event *event, const char *name, const struct target *target,
-		    const struct tls_plan *tls,
-		    struct sandbox_user user, uint64_t limit_usec, connector_done_fn done,
+		    const struct tls_plan *tls, const struct sandbox *sandbox,
+		    uint64_t limit_usec, connector_done_fn done,
 		    void *userdata, struct connector **ret);
 struct connector *connector_cancel(struct connector *c);

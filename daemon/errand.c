@@ -72,7 +72,8 @@ static int start(struct device *d, const char *verb, uint64_t limit_usec,
 	snprintf(what, sizeof(what), "%s nbd%d", verb, d->index);
 	r = child_start(d->manager->event, &(struct child_spec){
 				.what = what, .run = errand_main, .arg = e,
-				.privileged = true, .limit_usec = limit_usec },
+				.sandbox = d->manager->sandbox, .role = SANDBOX_ERRAND,
+				.limit_usec = limit_usec },
 			on_answer, e, &e->child);
 	if (r < 0)
 		free(e);

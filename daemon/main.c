@@ -15,7 +15,7 @@
 
 #include "daemon/log.h"
 #include "daemon/manager.h"
-#include "daemon/sandbox.h"
+#include "daemon/power.h"
 #include "lib/util/cleanup.h"
 
 #define PATH_MAX_HERE 4096
@@ -184,7 +184,10 @@ static int run(const struct manager_options *o)
 	r = setup_loop(&event);
 	if (r < 0)
 		return r;
-	sandbox_hold_memory();
+	power_hold_memory();
+	r = power_drop();
+	if (r < 0)
+		return r;
 	r = manager_new(o, event, &m);
 	if (r < 0)
 		return r;

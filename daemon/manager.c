@@ -217,7 +217,9 @@ static int open_all(struct manager *m)
 {
 	int r;
 
-	m->user = sandbox_find_user();
+	r = sandbox_new(m->options.runtime_dir, &m->sandbox);
+	if (r < 0)
+		return r;
 	r = sd_event_add_defer(m->event, &m->kick, on_kick, m);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(m->kick, SD_EVENT_OFF);
@@ -258,6 +260,7 @@ void manager_free(struct manager *m)
 	nbdk_net_close(m->net);
 	sd_event_source_disable_unref(m->kick);
 	sd_event_source_disable_unref(m->status_timer);
+	sandbox_free(m->sandbox);
 	free(m->watchers);
 	conf_free(m->conf);
 	free(m);

@@ -28,7 +28,7 @@ struct manager {
 	struct kworker *worker;
 	struct nbdk_events *links;
 	struct nbdk_net *net;
-	struct sandbox_user user;
+	struct sandbox *sandbox;	/* of all children */
 	struct varlink_server *server;
 	struct conf *conf;		/* as last read */
 

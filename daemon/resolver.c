@@ -336,7 +336,7 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 }
 
 int resolver_start(sd_event *event, const char *name, const struct device_keys *keys,
-		   struct sandbox_user user, unsigned *alive, resolver_done_fn done,
+		   const struct sandbox *sandbox, unsigned *alive, resolver_done_fn done,
 		   void *userdata, struct resolver **ret)
 {
 	struct resolver *r;
@@ -351,7 +351,8 @@ int resolver_start(sd_event *event, const char *name, const struct device_keys *
 	*r = (struct resolver){ .keys = keys, .done = done, .userdata = userdata };
 	snprintf(what, sizeof(what), "resolve %s", name);
 	e = child_start(event, &(struct child_spec){
-				.what = what, .run = resolver_main, .arg = r, .user = user,
+				.what = what, .run = resolver_main, .arg = r,
+				.sandbox = sandbox, .role = SANDBOX_RESOLVE,
 				.limit_usec = keys->connect_timeout_usec, .alive = alive },
 			on_answer, r, &r->child);
 	if (e < 0) {

@@ -1,102 +1,256 @@
 #include "daemon/sandbox.h"
 
-#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <malloc.h>
+#include <linux/capability.h>
+#include <linux/seccomp.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "daemon/capabilities.h"
 #include "daemon/log.h"
+#include "daemon/sandbox_rules.h"
 #include "lib/util/cleanup.h"
 
-#define NOBODY_ID		65534
-#define DAEMON_FDS		16384
-#define CHILD_FDS		64
+#define NOBODY_ID	65534
+#define FIRST_FD	32	/* of ours: below it a child arranges its own */
+#define CHILD_FDS	64
+#define MIB		(UINT64_C(1) << 20)
 
-#ifndef PR_SET_IO_FLUSHER
-#define PR_SET_IO_FLUSHER 57
-#endif
+struct sandbox {
+	uid_t uid;
+	gid_t gid;
+	int empty_fd;		/* a directory with nothing in it */
+	int null_fd;
+	int statm_fd;		/* the daemon's own size, which is a fresh child's, too */
+	struct sock_fprog filters[SANDBOX_ROLES];	/* none: the kernel has no seccomp */
+};
 
-struct sandbox_user sandbox_find_user(void)
+/* What a role may keep; NEGOTIATE is entered from DIAL, and no differently. */
+static const struct {
+	bool keeps_root;		/* the user, with CAPABILITIES */
+	bool keeps_files;		/* the root directory */
+	uint64_t capabilities;
+	uint64_t memory;		/* bytes of address space, beyond the daemon's */
+} roles[SANDBOX_ROLES] = {
+	[SANDBOX_DIAL] = { .memory = 64 * MIB },
+	[SANDBOX_NEGOTIATE] = { .memory = 64 * MIB },
+	[SANDBOX_RESOLVE] = { .keeps_files = true, .memory = 256 * MIB },
+	[SANDBOX_ERRAND] = {
+		.keeps_root = true, .keeps_files = true, .memory = 64 * MIB,
+		/* To see what any process has open. */
+		.capabilities = CAP(CAP_SYS_PTRACE) | CAP(CAP_DAC_READ_SEARCH),
+	},
+};
+
+/* ---- at the start ------------------------------------------------------------------ */
+
+static void find_user(struct sandbox *s)
 {
 	struct passwd *p = getpwnam("nbdd");
 
 	if (!p)
 		p = getpwnam("nobody");
-	if (!p || p->pw_uid == 0)
-		return (struct sandbox_user){ NOBODY_ID, NOBODY_ID };
-	return (struct sandbox_user){ p->pw_uid, p->pw_gid };
+	s->uid = p && p->pw_uid ? p->pw_uid : NOBODY_ID;
+	s->gid = p && p->pw_gid ? p->pw_gid : NOBODY_ID;
 }
 
-static void set_limit(int resource, rlim_t value)
+static int open_high(const char *path, int flags)
 {
-	struct rlimit old, limit = { value, value };
+	_cleanup_close_ int fd = open(path, flags | O_CLOEXEC);
+	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD);
 
-	if (getrlimit(resource, &old) == 0 && old.rlim_max < value && geteuid() != 0)
-		limit.rlim_cur = limit.rlim_max = old.rlim_max;
-	if (setrlimit(resource, &limit) < 0)
-		log_warning("cannot set resource limit %d: %s", resource, strerror(errno));
+	if (high < 0) {
+		high = -errno;
+		log_error("cannot open %s, which children need: %s", path, strerror(errno));
+	}
+	return high;
 }
 
-static void avoid_oom_killer(void)
+static int open_empty(const char *runtime_dir)
 {
-	_cleanup_close_ int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	char path[4096];
 
-	if (fd < 0 || write(fd, "-1000", 5) != 5)
-		log_warning("cannot keep the OOM killer away: %s", strerror(errno));
+	if ((size_t)snprintf(path, sizeof(path), "%s/empty", runtime_dir) >= sizeof(path))
+		return -ENAMETOOLONG;
+	if (mkdir(path, 0555) < 0 && errno != EEXIST) {
+		log_error("cannot make %s: %s", path, strerror(errno));
+		return -errno;
+	}
+	return open_high(path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
 }
 
-void sandbox_hold_memory(void)
+/* Sanitizers and valgrind make system calls of their own, at any time. */
+static bool instrumented(void)
 {
-	/* One heap that is never given back: after the first devices it stops growing, and
-	 * no page is faulted in anew. */
-	mallopt(M_ARENA_MAX, 1);
-	mallopt(M_MMAP_THRESHOLD, 1 << 20);
-	mallopt(M_TRIM_THRESHOLD, 1 << 30);
-	set_limit(RLIMIT_NOFILE, DAEMON_FDS);
-	set_limit(RLIMIT_MEMLOCK, RLIM_INFINITY);
-	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
-		log_warning("cannot lock memory: %s", strerror(errno));
-	/* Our allocations must not wait for writes to the devices that we keep alive. */
-	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
-		log_warning("cannot become an I/O flusher: %s", strerror(errno));
-	avoid_oom_killer();
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return true;
+#else
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload && strstr(preload, "/vgpreload_");
+#endif
 }
 
-static int change_user(struct sandbox_user user)
+bool sandbox_can_filter(void)
 {
-	if (setgroups(0, NULL) < 0 ||
-	    setresgid(user.gid, user.gid, user.gid) < 0 ||
-	    setresuid(user.uid, user.uid, user.uid) < 0)
+	if (instrumented()) {
+		log_warning("nbdd runs under a checker, so it filters no system calls");
+		return false;
+	}
+	/* seccomp(2): EFAULT for a program at NULL, where there are filters. */
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL) < 0 && errno == EFAULT)
+		return true;
+	log_warning("this kernel cannot filter system calls (seccomp): children that talk to "
+		    "servers are confined by user, limits and root directory alone");
+	return false;
+}
+
+static int compile(struct sandbox *s)
+{
+	int r = 0;
+
+	if (!sandbox_can_filter())
+		return 0;
+	for (size_t i = 0; i < SANDBOX_ROLES && r >= 0; i++)
+		r = sandbox_compile(i, &s->filters[i]);
+	if (r < 0)
+		log_error("cannot make the filters of system calls: %s", strerror(-r));
+	return r;
+}
+
+int sandbox_new(const char *runtime_dir, struct sandbox **ret)
+{
+	struct sandbox *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	find_user(s);
+	s->empty_fd = open_empty(runtime_dir);
+	s->null_fd = open_high("/dev/null", O_RDWR);
+	s->statm_fd = open_high("/proc/self/statm", O_RDONLY);
+	if (s->empty_fd < 0 || s->null_fd < 0 || s->statm_fd < 0)
+		r = -EBADF;
+	else
+		r = compile(s);
+	if (r < 0) {
+		sandbox_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+void sandbox_free(struct sandbox *s)
+{
+	if (!s)
+		return;
+	fd_close(s->empty_fd);
+	fd_close(s->null_fd);
+	fd_close(s->statm_fd);
+	for (size_t i = 0; i < SANDBOX_ROLES; i++)
+		free(s->filters[i].filter);
+	free(s);
+}
+
+/* ---- in the child ------------------------------------------------------------------ */
+
+static int set_limit(int resource, rlim_t value)
+{
+	return setrlimit(resource, &(struct rlimit){ value, value }) < 0 ? -errno : 0;
+}
+
+/* A fork begins with all of the daemon's memory; ROOM is what it may add. */
+static int limit_memory(const struct sandbox *s, uint64_t room)
+{
+	unsigned long pages;
+	char text[64];
+	ssize_t n;
+
+	if (instrumented())
+		return 0;
+	n = pread(s->statm_fd, text, sizeof(text) - 1, 0);
+	if (n <= 0)
+		return n < 0 ? -errno : -EIO;
+	text[n] = '\0';
+	pages = strtoul(text, NULL, 10);
+	return set_limit(RLIMIT_AS, pages * (uint64_t)sysconf(_SC_PAGESIZE) + room);
+}
+
+/* It neither writes into files nor begins threads or processes. */
+static int limit_unprivileged(const struct sandbox *s)
+{
+	int r;
+
+	if (instrumented())
+		return 0;
+	r = set_limit(RLIMIT_FSIZE, 0);
+	if (r >= 0)
+		r = set_limit(RLIMIT_NPROC, 0);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO && r >= 0; fd++)
+		r = dup2(s->null_fd, fd) < 0 ? -errno : 0;
+	return r;
+}
+
+static int change_user(const struct sandbox *s)
+{
+	if (setgroups(0, NULL) < 0 || setresgid(s->gid, s->gid, s->gid) < 0 ||
+	    setresuid(s->uid, s->uid, s->uid) < 0)
 		return -errno;
 	return 0;
 }
 
-int sandbox_drop_power(struct sandbox_user user)
+static int drop_power(const struct sandbox *s, enum sandbox_role role)
+{
+	int r;
+
+	if (!roles[role].keeps_files &&
+	    (fchdir(s->empty_fd) < 0 || chroot(".") < 0))
+		return -errno;
+	r = capabilities_bound(roles[role].capabilities);
+	if (r >= 0 && !roles[role].keeps_root)
+		r = change_user(s);
+	if (r >= 0)
+		r = capabilities_keep(roles[role].capabilities);
+	if (r >= 0 && !roles[role].keeps_root)
+		r = limit_unprivileged(s);
+	return r;
+}
+
+int sandbox_enter(const struct sandbox *s, enum sandbox_role role)
 {
 	int r;
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	set_limit(RLIMIT_CORE, 0);
-	set_limit(RLIMIT_NOFILE, CHILD_FDS);
-	if (geteuid() == 0) {
-		capng_clear(CAPNG_SELECT_BOTH);
-		if (capng_apply(CAPNG_SELECT_BOUNDS) < 0)
-			return -EPERM;
-		r = change_user(user);
-		if (r < 0)
-			return r;
-	}
-	/* Changing the user clears both; set again after it. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
-		return -errno;
-	return 0;
+	r = set_limit(RLIMIT_CORE, 0);
+	if (r >= 0)
+		r = set_limit(RLIMIT_NOFILE, CHILD_FDS);
+	if (r >= 0)
+		r = limit_memory(s, roles[role].memory);
+	if (r >= 0)
+		r = drop_power(s, role);
+	/* Changing the user clears both; set after it. */
+	if (r >= 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0))
+		r = -errno;
+	return r;
+}
+
+int sandbox_filter(const struct sandbox *s, enum sandbox_role role)
+{
+	const struct sock_fprog *p = &s->filters[role];
+
+	if (!p->filter)
+		return 0;
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, p) < 0 ? -errno : 0;
 }

@@ -1,24 +1,36 @@
-/* What a process of the daemon may do. */
+/* What a child of the daemon may do, by its role. */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "lib/util/macro.h"
 
-/* Who the unprivileged children are. */
-struct sandbox_user {
-	uid_t uid;
-	gid_t gid;
+enum sandbox_role {
+	SANDBOX_DIAL,		/* opens connections; reads no byte of a server */
+	SANDBOX_NEGOTIATE,	/* reads a server's bytes: its descriptors are all it has */
+	SANDBOX_RESOLVE,	/* name service, whose modules open files and sockets */
+	SANDBOX_ERRAND,		/* root, on a device's node and sysfs; parses nothing */
+	SANDBOX_ROLES
 };
 
-/* The user `nbdd` where the system has one, else `nobody`. */
-struct sandbox_user sandbox_find_user(void);
+struct sandbox;
 
-/* For the daemon itself: lock all memory, never reclaim into its own devices, be the last
- * that the OOM killer takes, allow many descriptors.  What the system refuses is logged
- * and gone without. */
-void sandbox_hold_memory(void);
+/* Everything a child will need of files, names and memory, made at the start.  The empty
+ * directory `empty` is made in RUNTIME_DIR.  What the kernel lacks is logged once.
+ * 0 or -errno. */
+_must_check_ int sandbox_new(const char *runtime_dir, struct sandbox **ret);
+void sandbox_free(struct sandbox *s);
 
-/* For a child: die with the parent, no new privileges, no core, no capability, another
- * user, few descriptors.  0 or -errno; on an error the child must not go on. */
-_must_check_ int sandbox_drop_power(struct sandbox_user user);
+/* Are there filters?  Logs why not. */
+bool sandbox_can_filter(void);
+
+/* In a child that still is root, once: the user, capabilities, limits and root directory of
+ * ROLE; it dies with its parent.  Descriptors of the daemon may be closed after it.  0 or
+ * -errno; on an error the child must not go on. */
+_must_check_ int sandbox_enter(const struct sandbox *s, enum sandbox_role role);
+
+/* Then, and once more to go on from DIAL to NEGOTIATE: the system calls of ROLE, and no
+ * others from now on.  0 or -errno, as before. */
+_must_check_ int sandbox_filter(const struct sandbox *s, enum sandbox_role role);

@@ -36,7 +36,7 @@ static int check_addresses(const struct nbdd_address *addresses, size_t n,
 			   char message[static ADDRESSES_MESSAGE_MAX])
 {
 	if (!n || n > DIAL_ADDRESSES_MAX) {
-		snprintf(message, ADDRESSES_MESSAGE_MAX, "%zu addresses, expected 1 to %u", n,
+		snprintf(message, ADDRESSES_MESSAGE_MAX, "%zu addresses, expected 1 to %d", n,
 			 DIAL_ADDRESSES_MAX);
 		return -1;
 	}

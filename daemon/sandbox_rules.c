@@ -1,0 +1,225 @@
+#include "daemon/sandbox_rules.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <linux/tls.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <seccomp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/util/cleanup.h"
+
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
+
+#define PROGRAM_MAX 4096		/* BPF_MAXINSNS of the kernel */
+
+/* Roles of a row. */
+enum {
+	DIAL = 1 << SANDBOX_DIAL,
+	TALK = 1 << SANDBOX_NEGOTIATE,
+	NAME = 1 << SANDBOX_RESOLVE,
+	ROOT = 1 << SANDBOX_ERRAND,
+	PEER = DIAL | TALK,
+	ALL = PEER | NAME | ROOT,
+};
+
+/* An argument, counted from 1, must equal VALUE in the bits of MASK.  The kernel reads only
+ * 32 bits of most arguments; what stands above them is chance. */
+struct rule_arg {
+	unsigned place;			/* 0: none */
+	uint32_t mask, value;
+};
+
+/* NAME is allowed to ROLES when every argument is as said; several rows for a name are
+ * alternatives. */
+struct rule {
+	const char *name;
+	unsigned roles;
+	struct rule_arg args[2];
+};
+
+#define IS(place, value)	{ place, UINT32_MAX, value }
+#define WITHOUT(place, bits)	{ place, bits, 0 }
+
+static const struct rule rules[] = {
+	/* messages on descriptors that are there */
+	{ "read", ALL }, { "readv", ALL }, { "write", ALL }, { "writev", ALL },
+	{ "recvfrom", PEER | NAME }, { "recvmsg", PEER | NAME }, { "recv", PEER | NAME },
+	{ "sendto", PEER | NAME }, { "sendmsg", ALL }, { "send", PEER | NAME },
+	{ "poll", ALL }, { "ppoll", ALL }, { "ppoll_time64", ALL },
+	{ "close", ALL }, { "shutdown", PEER | NAME },
+	{ "getsockopt", PEER | NAME }, { "getsockname", PEER | NAME },
+	{ "getpeername", PEER | NAME },
+	{ "fcntl", ALL, { IS(2, F_GETFL) } }, { "fcntl", ALL, { IS(2, F_SETFL) } },
+	{ "fcntl", ALL, { IS(2, F_GETFD) } }, { "fcntl", ALL, { IS(2, F_SETFD) } },
+	{ "fcntl", ALL, { IS(2, F_DUPFD_CLOEXEC) } },
+	{ "fcntl64", ALL },
+	{ "ioctl", PEER | NAME, { IS(2, FIONBIO) } },
+	{ "ioctl", PEER | NAME, { IS(2, FIONREAD) } },
+
+	/* what a connection to a server is set to */
+	{ "setsockopt", PEER, { IS(2, IPPROTO_TCP), IS(3, TCP_NODELAY) } },
+	{ "setsockopt", PEER, { IS(2, IPPROTO_TCP), IS(3, TCP_ULP) } },
+	{ "setsockopt", PEER, { IS(2, SOL_TLS), IS(3, TLS_TX) } },
+	{ "setsockopt", PEER, { IS(2, SOL_TLS), IS(3, TLS_RX) } },
+	{ "setsockopt", NAME },
+
+	/* memory, none of it to be run */
+	{ "brk", ALL }, { "munmap", ALL }, { "mremap", ALL }, { "madvise", ALL },
+	{ "mmap", PEER | ROOT, { WITHOUT(3, PROT_EXEC), { 4, MAP_ANONYMOUS, MAP_ANONYMOUS } } },
+	{ "mmap2", PEER | ROOT, { WITHOUT(3, PROT_EXEC), { 4, MAP_ANONYMOUS, MAP_ANONYMOUS } } },
+	{ "mprotect", PEER | ROOT, { WITHOUT(3, PROT_EXEC) } },
+	{ "mmap", NAME }, { "mmap2", NAME }, { "mprotect", NAME },	/* NSS modules */
+
+	/* time, chance, who we are, the end */
+	{ "clock_gettime", ALL }, { "clock_gettime64", ALL }, { "gettimeofday", ALL },
+	{ "time", ALL }, { "clock_nanosleep", ALL }, { "clock_nanosleep_time64", ALL },
+	{ "nanosleep", ALL }, { "getrandom", ALL }, { "getpid", ALL }, { "gettid", ALL },
+	{ "futex", ALL }, { "futex_time64", ALL }, { "sched_yield", ALL },
+	{ "rt_sigprocmask", ALL }, { "rt_sigreturn", ALL }, { "sigreturn", ALL },
+	{ "restart_syscall", ALL }, { "exit", ALL }, { "exit_group", ALL },
+
+	/* dialling, and the way on */
+	{ "socket", DIAL, { IS(1, AF_INET), { 2, 0xf, SOCK_STREAM } } },
+	{ "socket", DIAL, { IS(1, AF_INET6), { 2, 0xf, SOCK_STREAM } } },
+	{ "connect", DIAL | NAME },
+	{ "seccomp", DIAL, { IS(1, 1 /* SECCOMP_SET_MODE_FILTER */) } },
+	{ "prctl", PEER, { IS(1, PR_SET_NAME) } },
+
+	/* name service: files to read, sockets, no more */
+	{ "open", NAME, { WITHOUT(2, O_ACCMODE | O_CREAT | O_TRUNC) } },
+	{ "openat", NAME, { WITHOUT(3, O_ACCMODE | O_CREAT | O_TRUNC) } },
+	{ "socket", NAME }, { "bind", NAME }, { "sendmmsg", NAME }, { "recvmmsg", NAME },
+	{ "recvmmsg_time64", NAME }, { "socketpair", NAME }, { "pipe2", NAME },
+	{ "select", NAME }, { "pselect6", NAME }, { "epoll_create1", NAME },
+	{ "epoll_ctl", NAME }, { "epoll_wait", NAME }, { "epoll_pwait", NAME },
+	{ "timerfd_create", NAME }, { "timerfd_settime", NAME }, { "eventfd2", NAME },
+	{ "access", NAME }, { "faccessat", NAME }, { "faccessat2", NAME }, { "uname", NAME },
+	{ "getuid", NAME }, { "geteuid", NAME }, { "getgid", NAME }, { "getegid", NAME },
+	{ "getppid", NAME }, { "sysinfo", NAME }, { "sched_getaffinity", NAME },
+	{ "rt_sigaction", NAME }, { "fadvise64", NAME }, { "dup", NAME }, { "getcwd", NAME },
+	{ "prlimit64", NAME | ROOT, { IS(1, 0), IS(3, 0) } },
+
+	/* an errand's device, and who holds it */
+	{ "openat", ROOT, { WITHOUT(3, O_CREAT | O_TRUNC) } },
+	{ "fsync", ROOT },
+	{ "lseek", NAME | ROOT }, { "_llseek", NAME | ROOT }, { "pread64", NAME | ROOT },
+	{ "fstat", NAME | ROOT }, { "fstat64", NAME | ROOT }, { "stat", NAME | ROOT },
+	{ "lstat", NAME | ROOT }, { "statx", NAME | ROOT }, { "newfstatat", NAME | ROOT },
+	{ "fstatat64", NAME | ROOT }, { "readlink", NAME | ROOT },
+	{ "readlinkat", NAME | ROOT }, { "getdents64", NAME | ROOT },
+	{ "statfs", NAME | ROOT }, { "fstatfs", NAME | ROOT },
+};
+
+static const enum sandbox_otherwise otherwise[SANDBOX_ROLES] = {
+	[SANDBOX_DIAL] = OTHERWISE_KILL,
+	[SANDBOX_NEGOTIATE] = OTHERWISE_KILL,
+	[SANDBOX_RESOLVE] = OTHERWISE_ENOSYS,
+	[SANDBOX_ERRAND] = OTHERWISE_ENOSYS,
+};
+
+/* What nbdd never does once it runs, nor any child of it. */
+static const char *const never[] = {
+	"execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev",
+	"process_madvise", "kcmp", "pidfd_getfd",
+	"mount", "umount", "umount2", "pivot_root", "open_tree", "move_mount", "fsopen",
+	"fsconfig", "fsmount", "fspick", "mount_setattr", "setns", "unshare",
+	"init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load",
+	"reboot", "swapon", "swapoff", "bpf", "perf_event_open", "userfaultfd",
+	"io_uring_setup", "io_uring_enter", "io_uring_register", "add_key", "request_key",
+	"keyctl", "iopl", "ioperm", "modify_ldt", "personality", "acct", "quotactl",
+	"quotactl_fd", "settimeofday", "clock_settime", "clock_settime64", "adjtimex",
+	"clock_adjtime", "clock_adjtime64", "stime", "sethostname", "setdomainname",
+	"syslog", "vhangup", "name_to_handle_at", "open_by_handle_at", "mknod", "mknodat",
+	"link", "linkat", "symlink", "symlinkat", "fanotify_init", "lookup_dcookie",
+	"nfsservctl", "uselib", "ustat", "sysfs", "_sysctl", "migrate_pages", "move_pages",
+};
+
+/* Names that this machine does not have are left out. */
+static int add_rule(scmp_filter_ctx ctx, const struct rule *rule)
+{
+	int call = seccomp_syscall_resolve_name(rule->name);
+	struct scmp_arg_cmp args[ARRAY_SIZE(rule->args)];
+	unsigned n = 0;
+
+	if (call < 0)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(rule->args) && rule->args[i].place; i++)
+		args[n++] = (struct scmp_arg_cmp){
+			.arg = rule->args[i].place - 1, .op = SCMP_CMP_MASKED_EQ,
+			.datum_a = rule->args[i].mask, .datum_b = rule->args[i].value };
+	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, call, n, args);
+}
+
+/* libseccomp writes the program to a descriptor. */
+static int export(scmp_filter_ctx ctx, struct sock_fprog *ret)
+{
+	_cleanup_close_ int fd = memfd_create("seccomp", MFD_CLOEXEC);
+	_cleanup_free_ struct sock_filter *program = NULL;
+	off_t size;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = seccomp_export_bpf(ctx, fd);
+	if (r < 0)
+		return r;
+	size = lseek(fd, 0, SEEK_END);
+	if (size <= 0 || size % sizeof(*program) || size / sizeof(*program) > PROGRAM_MAX)
+		return -E2BIG;
+	program = malloc((size_t)size);
+	if (!program)
+		return -ENOMEM;
+	if (pread(fd, program, (size_t)size, 0) != size)
+		return -EIO;
+	*ret = (struct sock_fprog){ .len = (unsigned short)(size / sizeof(*program)),
+				    .filter = STEAL_PTR(program) };
+	return 0;
+}
+
+static void cleanup_ctx_p(scmp_filter_ctx *ctx)
+{
+	if (*ctx)
+		seccomp_release(*ctx);
+}
+
+int sandbox_compile(enum sandbox_role role, struct sock_fprog *ret)
+{
+	_cleanup_(cleanup_ctx_p) scmp_filter_ctx ctx =
+		seccomp_init(otherwise[role] == OTHERWISE_KILL ? SCMP_ACT_KILL_PROCESS
+							       : SCMP_ACT_ERRNO(ENOSYS));
+	int r;
+
+	if (!ctx)
+		return -ENOMEM;
+	r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	for (size_t i = 0; i < ARRAY_SIZE(rules) && r >= 0; i++)
+		if (rules[i].roles & 1u << role)
+			r = add_rule(ctx, &rules[i]);
+	return r < 0 ? r : export(ctx, ret);
+}
+
+int sandbox_compile_daemon(struct sock_fprog *ret)
+{
+	_cleanup_(cleanup_ctx_p) scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+	int r = 0;
+
+	if (!ctx)
+		return -ENOMEM;
+	for (size_t i = 0; i < ARRAY_SIZE(never) && r >= 0; i++) {
+		int call = seccomp_syscall_resolve_name(never[i]);
+
+		if (call >= 0)
+			r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), call, 0);
+	}
+	return r < 0 ? r : export(ctx, ret);
+}

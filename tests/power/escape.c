@@ -1,0 +1,170 @@
+/* escape DIR ROLE [ATTEMPT]...: each attempt (all of them by default) in a fresh child of that
+ * role, by the daemon's own functions, and what came of it, a line each:
+ *
+ *     ATTEMPT worked | refused ERRNO | killed
+ *
+ * ROLE is one of the roles of daemon/sandbox.h; `nbdd`: what the daemon itself may do; or
+ * `free`: no sandbox at all, to see that what is refused elsewhere works.  The daemon's
+ * runtime directory is DIR. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/child.h"
+#include "daemon/power.h"
+#include "lib/util/clock.h"
+#include "lib/util/fd.h"
+#include "tests/power/attempts.h"
+
+#define LIMIT_USEC (10 * USEC_PER_SEC)
+
+struct run {
+	const struct attempt *attempt;
+	pid_t parent;
+	const struct sandbox *sandbox;
+	unsigned alive;		/* the child, until it is reaped */
+	bool negotiates;
+};
+
+static const struct {
+	const char *name;
+	enum sandbox_role role;
+	bool negotiates;
+} roles[] = {
+	{ "dial", SANDBOX_DIAL, false },
+	{ "negotiate", SANDBOX_DIAL, true },
+	{ "resolve", SANDBOX_RESOLVE, false },
+	{ "errand", SANDBOX_ERRAND, false },
+};
+
+static int open_device(void *arg)
+{
+	int fd = open("/dev/nbd1", O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static void payload(int sock, int kept, void *arg)
+{
+	const struct run *run = arg;
+	struct prey prey = { run->parent, kept };
+	int32_t result;
+
+	if (run->negotiates && sandbox_filter(run->sandbox, SANDBOX_NEGOTIATE) < 0)
+		return;
+	result = run->attempt->run(&prey);
+	fd_send(sock, &result, sizeof(result), NULL, 0);
+}
+
+static void report(const struct run *run, int result)
+{
+	if (result < 0)
+		printf("%s refused %s\n", run->attempt->name, strerrorname_np(-result));
+	else
+		printf("%s worked\n", run->attempt->name);
+}
+
+static void on_answer(const struct child_answer *answer, void *userdata)
+{
+	struct run *run = userdata;
+
+	if (answer->error || answer->len != sizeof(int32_t))
+		printf("%s killed\n", run->attempt->name);
+	else
+		report(run, *(const int32_t *)answer->data);
+}
+
+static void in_role(struct run *run, size_t role)
+{
+	struct child_spec spec = {
+		.what = "escape", .sandbox = run->sandbox, .role = roles[role].role,
+		.prepare = open_device, .run = payload, .arg = run, .limit_usec = LIMIT_USEC,
+		.alive = &run->alive,
+	};
+	sd_event *event;
+	struct child *child;
+	sigset_t mask;
+
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	run->negotiates = roles[role].negotiates;
+	if (sd_event_new(&event) < 0 || child_start(event, &spec, on_answer, run, &child) < 0)
+		abort();
+	while (run->alive)
+		sd_event_run(event, LIMIT_USEC);
+	sd_event_unref(event);
+}
+
+/* In a process like the daemon, or like any other of root's. */
+static void in_fork(struct run *run, bool as_nbdd)
+{
+	struct prey prey = { .parent = getpid() };
+	int32_t result = -1;
+	int pair[2], status;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0 || dup2(pair[0], 3) != 3)
+		abort();
+	prey.device = open_device(NULL);
+	pid = fork();
+	if (pid == 0) {
+		if (as_nbdd && power_drop() < 0)
+			abort();
+		result = run->attempt->run(&prey);
+		_exit(write(3, &result, sizeof(result)) != sizeof(result));
+	}
+	if (pair[0] != 3)
+		close(pair[0]);
+	waitpid(pid, &status, 0);
+	if (recv(pair[1], &result, sizeof(result), MSG_DONTWAIT) == sizeof(result))
+		report(run, result);
+	else
+		printf("%s killed\n", run->attempt->name);
+	close(pair[1]);
+	close(3);
+	fd_close(prey.device);
+}
+
+static void try_it(const struct attempt *attempt, const char *dir, const char *role)
+{
+	struct run run = { .attempt = attempt, .parent = getpid() };
+	struct sandbox *sandbox;
+
+	fflush(NULL);
+	if (strcmp(role, "nbdd") == 0 || strcmp(role, "free") == 0) {
+		in_fork(&run, strcmp(role, "nbdd") == 0);
+		return;
+	}
+	if (sandbox_new(dir, &sandbox) < 0)
+		exit(2);
+	run.sandbox = sandbox;
+	for (size_t i = 0; i < ARRAY_SIZE(roles); i++)
+		if (strcmp(roles[i].name, role) == 0)
+			in_role(&run, i);
+	sandbox_free(sandbox);
+}
+
+int main(int argc, char **argv)
+{
+	int32_t worked = 0;
+
+	if (argc == 2 && strcmp(argv[1], "--executed") == 0)
+		return write(3, &worked, sizeof(worked)) != sizeof(worked);
+	if (argc < 3)
+		return 2;
+	for (size_t i = 0; i < n_attempts; i++) {
+		bool wanted = argc == 3;
+
+		for (int j = 3; j < argc; j++)
+			wanted |= strcmp(argv[j], attempts[i].name) == 0;
+		if (wanted)
+			try_it(&attempts[i], argv[1], argv[2]);
+	}
+	return 0;
+}

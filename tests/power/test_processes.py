@@ -1,0 +1,114 @@
+"""What the processes of nbdd are, as the kernel shows them."""
+import pwd
+import re
+
+import pytest
+
+from tests.harness.daemon import Daemon
+from tests.harness.paths import NBDCTL
+from tests.harness.script import Scripted
+from tests.harness.servers import QemuNbd
+from tests.harness.wait import wait_until
+
+pytestmark = pytest.mark.guest
+
+CAPABILITIES = {'dac_override': 1, 'dac_read_search': 2, 'kill': 5, 'setgid': 6, 'setuid': 7,
+                'setpcap': 8, 'sys_chroot': 18, 'sys_ptrace': 19, 'sys_admin': 21}
+
+
+def mask(*names):
+    return sum(1 << CAPABILITIES[name] for name in names)
+
+
+@pytest.fixture(scope='module')
+def daemon(guest):
+    with Daemon(guest) as d:
+        yield d
+
+
+def ctl(guest, daemon, *arguments):
+    """nbdctl, not waited for."""
+    return guest.spawn([NBDCTL, f'--runtime-dir={daemon.runtime_dir}', *arguments])
+
+
+def unprivileged():
+    """The ids of the user that children become; the guest's users are this machine's."""
+    names = {p.pw_name: p for p in pwd.getpwall()}
+    p = names.get('nbdd') or names['nobody']
+    return str(p.pw_uid), str(p.pw_gid)
+
+
+def child(guest, daemon, name):
+    """The pid of nbdd's child that calls itself NAME."""
+    def find():
+        return [pid for pid, (comm, state) in guest.children(daemon.pid).items()
+                if comm == name and state != 'Z']
+    return wait_until(find, 10, f"nbdd's child '{name}'")[0]
+
+
+def descriptors(guest, pid):
+    """{number: what it is} of a process."""
+    lines = guest.sh(f'cd /proc/{pid}/fd; for f in *; do echo $f $(readlink $f); done').out
+    return {int(n): re.sub(r':.*', '', what) for n, what in map(str.split, lines.splitlines())}
+
+
+def limits(guest, pid):
+    found = {}
+    for line in guest.read(f'/proc/{pid}/limits').splitlines()[1:]:
+        m = re.match(r'(Max .+?)  +(\S+)  +(\S+)', line)
+        found[m.group(1)] = m.group(3)
+    return found
+
+
+def test_the_process_that_talks_to_a_server_has_no_power(guest, daemon):
+    with Scripted(guest) as server:
+        server.switch('stall-at-greeting')
+        p = ctl(guest, daemon, 'attach', server.uri, '--name=stalls')
+        pid = child(guest, daemon, 'connect stalls')
+        wait_until(lambda: guest.proc_status(pid)['Seccomp_filters'] == '3', 10,
+                   'the filter of the second stage')
+        s = guest.proc_status(pid)
+        uid, gid = unprivileged()
+        assert s['Uid'].split() == [uid] * 4 and s['Gid'].split() == [gid] * 4
+        assert s['Groups'] == ''
+        for kind in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'):
+            assert int(s[kind], 16) == 0, kind
+        assert (s['NoNewPrivs'], s['Seccomp']) == ('1', '2')
+        assert guest.sh(f'readlink /proc/{pid}/root').out.strip() == \
+            f'{daemon.runtime_dir}/empty'
+        assert guest.list(f'/proc/{pid}/root/') == []
+        # /dev/null three times, the way to nbdd, and the server.
+        assert descriptors(guest, pid) == {0: '/dev/null', 1: '/dev/null', 2: '/dev/null',
+                                           3: 'socket', 4: 'socket'}
+        now = limits(guest, pid)
+        assert [now[f'Max {w}'] for w in ('core file size', 'file size', 'processes')] == \
+            ['0'] * 3
+        assert int(now['Max open files']) <= 64
+        assert int(now['Max address space']) <= \
+            int(guest.proc_status(daemon.pid)['VmSize'].split()[0]) * 1024 + (64 << 20)
+        daemon.detach('stalls', '--force')
+        wait_until(lambda: p.rc is not None, 10, 'nbdctl to end')
+
+
+def test_an_errand_is_root_for_its_device_alone(guest, daemon):
+    guest.run(['truncate', '-s', '16M', '/tmp/errand'])
+    with QemuNbd(guest, '/tmp/errand', tcp=True) as server:
+        device = daemon.attach(server.uri, name='errand')
+        server.stop()
+        detach = ctl(guest, daemon, 'detach', device)
+        s = guest.proc_status(child(guest, daemon, f'flush {device[5:]}'))
+        assert s['Uid'].split()[0] == '0' and (s['NoNewPrivs'], s['Seccomp']) == ('1', '2')
+        for kind in ('CapPrm', 'CapEff', 'CapBnd'):
+            assert int(s[kind], 16) == mask('sys_ptrace', 'dac_read_search'), kind
+        server.cont()
+        assert detach.wait(20) == 0
+
+
+def test_nbdd_keeps_the_capabilities_that_it_uses(guest, daemon):
+    for thread in guest.list(f'/proc/{daemon.pid}/task'):
+        text = guest.read(f'/proc/{daemon.pid}/task/{thread}/status')
+        s = dict(line.split(':\t', 1) for line in text.splitlines() if ':\t' in line)
+        for kind in ('CapPrm', 'CapEff', 'CapBnd'):
+            assert int(s[kind], 16) == mask(*CAPABILITIES), kind
+        assert int(s['CapInh'], 16) == int(s['CapAmb'], 16) == 0
+        assert (s['NoNewPrivs'], s['Seccomp']) == ('1', '2')
