@@ -20,6 +20,7 @@
 #define SOL_TLS 282
 #endif
 
+#define BINARY_TREE 2			/* of libseccomp, instead of a chain */
 #define PROGRAM_MAX 4096		/* BPF_MAXINSNS of the kernel */
 
 /* Roles of a row. */
@@ -202,6 +203,8 @@ int sandbox_compile(enum sandbox_role role, struct sock_fprog *ret)
 	if (!ctx)
 		return -ENOMEM;
 	r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	if (r >= 0)
+		r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, BINARY_TREE);
 	for (size_t i = 0; i < ARRAY_SIZE(rules) && r >= 0; i++)
 		if (rules[i].roles & 1u << role)
 			r = add_rule(ctx, &rules[i]);
