@@ -45,6 +45,10 @@ static const struct {
 	[SANDBOX_DIAL] = { .memory = 64 * MIB },
 	[SANDBOX_NEGOTIATE] = { .memory = 64 * MIB },
 	[SANDBOX_RESOLVE] = { .keeps_files = true, .memory = 256 * MIB },
+	[SANDBOX_READ] = {
+		.keeps_root = true, .keeps_files = true, .memory = 64 * MIB,
+		.capabilities = CAP(CAP_DAC_READ_SEARCH),	/* files of any owner */
+	},
 	[SANDBOX_ERRAND] = {
 		.keeps_root = true, .keeps_files = true, .memory = 64 * MIB,
 		/* To see what any process has open. */

@@ -28,9 +28,11 @@ enum {
 	DIAL = 1 << SANDBOX_DIAL,
 	TALK = 1 << SANDBOX_NEGOTIATE,
 	NAME = 1 << SANDBOX_RESOLVE,
+	KEYS = 1 << SANDBOX_READ,
 	ROOT = 1 << SANDBOX_ERRAND,
 	PEER = DIAL | TALK,
-	ALL = PEER | NAME | ROOT,
+	LOOK = NAME | KEYS | ROOT,
+	ALL = PEER | LOOK,
 };
 
 /* An argument, counted from 1, must equal VALUE in the bits of MASK.  The kernel reads only
@@ -76,9 +78,11 @@ static const struct rule rules[] = {
 
 	/* memory, none of it to be run */
 	{ "brk", ALL }, { "munmap", ALL }, { "mremap", ALL }, { "madvise", ALL },
-	{ "mmap", PEER | ROOT, { WITHOUT(3, PROT_EXEC), { 4, MAP_ANONYMOUS, MAP_ANONYMOUS } } },
-	{ "mmap2", PEER | ROOT, { WITHOUT(3, PROT_EXEC), { 4, MAP_ANONYMOUS, MAP_ANONYMOUS } } },
-	{ "mprotect", PEER | ROOT, { WITHOUT(3, PROT_EXEC) } },
+	{ "mmap", PEER | KEYS | ROOT,
+	  { WITHOUT(3, PROT_EXEC), { 4, MAP_ANONYMOUS, MAP_ANONYMOUS } } },
+	{ "mmap2", PEER | KEYS | ROOT,
+	  { WITHOUT(3, PROT_EXEC), { 4, MAP_ANONYMOUS, MAP_ANONYMOUS } } },
+	{ "mprotect", PEER | KEYS | ROOT, { WITHOUT(3, PROT_EXEC) } },
 	{ "mmap", NAME }, { "mmap2", NAME }, { "mprotect", NAME },	/* NSS modules */
 
 	/* time, chance, who we are, the end */
@@ -97,34 +101,35 @@ static const struct rule rules[] = {
 	{ "prctl", PEER, { IS(1, PR_SET_NAME) } },
 
 	/* name service: files to read, sockets, no more */
-	{ "open", NAME, { WITHOUT(2, O_ACCMODE | O_CREAT | O_TRUNC) } },
-	{ "openat", NAME, { WITHOUT(3, O_ACCMODE | O_CREAT | O_TRUNC) } },
+	{ "open", NAME | KEYS, { WITHOUT(2, O_ACCMODE | O_CREAT | O_TRUNC) } },
+	{ "openat", NAME | KEYS, { WITHOUT(3, O_ACCMODE | O_CREAT | O_TRUNC) } },
 	{ "socket", NAME }, { "bind", NAME }, { "sendmmsg", NAME }, { "recvmmsg", NAME },
 	{ "recvmmsg_time64", NAME }, { "socketpair", NAME }, { "pipe2", NAME },
 	{ "select", NAME }, { "pselect6", NAME }, { "epoll_create1", NAME },
 	{ "epoll_ctl", NAME }, { "epoll_wait", NAME }, { "epoll_pwait", NAME },
 	{ "timerfd_create", NAME }, { "timerfd_settime", NAME }, { "eventfd2", NAME },
-	{ "access", NAME }, { "faccessat", NAME }, { "faccessat2", NAME }, { "uname", NAME },
-	{ "getuid", NAME }, { "geteuid", NAME }, { "getgid", NAME }, { "getegid", NAME },
+	{ "access", LOOK }, { "faccessat", LOOK }, { "faccessat2", LOOK }, { "uname", NAME },
+	{ "getuid", LOOK }, { "geteuid", LOOK }, { "getgid", LOOK }, { "getegid", LOOK },
 	{ "getppid", NAME }, { "sysinfo", NAME }, { "sched_getaffinity", NAME },
 	{ "rt_sigaction", NAME }, { "fadvise64", NAME }, { "dup", NAME }, { "getcwd", NAME },
-	{ "prlimit64", NAME | ROOT, { IS(1, 0), IS(3, 0) } },
+	{ "prlimit64", LOOK, { IS(1, 0), IS(3, 0) } },
 
 	/* an errand's device, and who holds it */
 	{ "openat", ROOT, { WITHOUT(3, O_CREAT | O_TRUNC) } },
 	{ "fsync", ROOT },
-	{ "lseek", NAME | ROOT }, { "_llseek", NAME | ROOT }, { "pread64", NAME | ROOT },
-	{ "fstat", NAME | ROOT }, { "fstat64", NAME | ROOT }, { "stat", NAME | ROOT },
-	{ "lstat", NAME | ROOT }, { "statx", NAME | ROOT }, { "newfstatat", NAME | ROOT },
-	{ "fstatat64", NAME | ROOT }, { "readlink", NAME | ROOT },
-	{ "readlinkat", NAME | ROOT }, { "getdents64", NAME | ROOT },
-	{ "statfs", NAME | ROOT }, { "fstatfs", NAME | ROOT },
+	{ "lseek", LOOK }, { "_llseek", LOOK }, { "pread64", LOOK },
+	{ "fstat", LOOK }, { "fstat64", LOOK }, { "stat", LOOK },
+	{ "lstat", LOOK }, { "statx", LOOK }, { "newfstatat", LOOK },
+	{ "fstatat64", LOOK }, { "readlink", LOOK },
+	{ "readlinkat", LOOK }, { "getdents64", LOOK },
+	{ "statfs", LOOK }, { "fstatfs", LOOK },
 };
 
 static const enum sandbox_otherwise otherwise[SANDBOX_ROLES] = {
 	[SANDBOX_DIAL] = OTHERWISE_KILL,
 	[SANDBOX_NEGOTIATE] = OTHERWISE_KILL,
 	[SANDBOX_RESOLVE] = OTHERWISE_ENOSYS,
+	[SANDBOX_READ] = OTHERWISE_ENOSYS,
 	[SANDBOX_ERRAND] = OTHERWISE_ENOSYS,
 };
 

@@ -175,7 +175,8 @@ static int start_reader(struct tls_secrets *s)
 	s->asked_usec = now_usec();
 	snprintf(what, sizeof(what), "keys %.10s", s->name);
 	r = child_start(m->event, &(struct child_spec){
-				.what = what, .run = reader_main, .arg = s, .privileged = true,
+				.what = what, .run = reader_main, .arg = s,
+				.sandbox = m->sandbox, .role = SANDBOX_READ,
 				.limit_usec = s->image ? REREAD_LIMIT_USEC
 						       : s->keys->connect_timeout_usec,
 				.alive = &m->n_tls_readers },

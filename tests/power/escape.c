@@ -39,6 +39,7 @@ static const struct {
 	{ "dial", SANDBOX_DIAL, false },
 	{ "negotiate", SANDBOX_DIAL, true },
 	{ "resolve", SANDBOX_RESOLVE, false },
+	{ "read", SANDBOX_READ, false },
 	{ "errand", SANDBOX_ERRAND, false },
 };
 

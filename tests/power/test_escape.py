@@ -14,6 +14,7 @@ MAY = {
     'dial': {'socket_inet', 'connect'},
     'resolve': {'open', 'socket_inet', 'socket_unix', 'socket_netlink', 'connect',
                 'socket_filter', 'map_code', 'make_code'},
+    'read': {'open', 'open_root'},
     'errand': {'open', 'open_root', 'device', 'parent_memory'},
 }
 KILLS = ('negotiate', 'dial')
