@@ -121,8 +121,10 @@ static const char *value_text(const struct device_keys *k, const struct conf_key
 			return "auto";
 		/* fallthrough */
 	case CONF_U32:
-	case CONF_SIZE:
 		snprintf(buf, FORMAT_MAX, "%" PRIu32, *const_member(k, key, uint32_t));
+		return buf;
+	case CONF_SIZE:
+		snprintf(buf, FORMAT_MAX, "%" PRIu64, *const_member(k, key, uint64_t));
 		return buf;
 	case CONF_STRINGS:
 	case CONF_NOTHING:

@@ -65,6 +65,13 @@ const struct conf_key conf_keys[] = {
 	{ "block-size", CONF_SIZE, MEMBER(block_size), .min = 512, .max = 4096,
 	  .rules = CONF_ZERO | CONF_POWER_OF_2, .initial = "0", .value = "BYTES",
 	  .text = "Logical block size of the device; 0 takes what the server prefers." },
+	{ "size", CONF_SIZE, MEMBER(size), .min = 512, .max = INT64_MAX,
+	  .rules = CONF_ZERO | CONF_OF_ONE_DEVICE, .initial = "0", .value = "BYTES",
+	  .text = "Use the first so many bytes of the export; 0 uses all of it." },
+	{ "preinit", CONF_BOOL, MEMBER(preinit), .initial = "no", .value = "yes|no",
+	  .rules = CONF_OF_ONE_DEVICE,
+	  .text = "The server begins without a handshake, so that size must be given; it is "
+		  "taken not to know of flushing, trimming or several connections." },
 	{ "read-only", CONF_BOOL, MEMBER(read_only), .initial = "no", .value = "yes|no",
 	  .text = "Make the device read-only although the server would let us write." },
 	{ "timeout", CONF_USEC, MEMBER(timeout_usec), .min = SEC, .max = 30 * DAY,
@@ -134,8 +141,6 @@ const struct conf_alias conf_aliases[] = {
 	{ "cacertfile", .refused = NO_FILES },
 	{ "certfile", .refused = NO_FILES },
 	{ "keyfile", .refused = NO_FILES },
-	{ "preinit", .refused = "a device without a handshake is not supported: let the server "
-				"negotiate, and leave preinit out" },
 	{ "sdp", .refused = "the Sockets Direct Protocol is gone from the kernel: leave sdp out" },
 	{},
 };

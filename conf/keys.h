@@ -24,7 +24,9 @@ struct device_keys {
 	char *tls_certificates, *tls_psk_file, *tls_username, *tls_hostname, *tls_priority;
 	enum conf_kernel_tls kernel_tls;
 	uint32_t connections;		/* 0: auto */
-	uint32_t block_size;		/* bytes; 0: what the server prefers, in 512..4096 */
+	uint64_t block_size;		/* bytes; 0: what the server prefers, in 512..4096 */
+	uint64_t size;			/* bytes; 0: all of the export */
+	bool preinit;			/* the server sends no handshake */
 	bool read_only;
 	uint64_t timeout_usec;		/* 0: a slow server is left alone */
 	uint64_t requeue_interval_usec;

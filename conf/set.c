@@ -61,10 +61,23 @@ static enum conf_verdict set_u32(const struct conf_key *key, struct device_keys 
 		*conf_member(k, key, uint32_t) = 0;
 		return CONF_GOOD;
 	}
-	r = key->type == CONF_SIZE ? parse_size(text, &v) : parse_u64(text, &v);
-	verdict = judge(key, r, v, key->type == CONF_SIZE ? CONF_NO_SIZE : CONF_NO_NUMBER);
+	r = parse_u64(text, &v);
+	verdict = judge(key, r, v, CONF_NO_NUMBER);
 	if (verdict == CONF_GOOD)
 		*conf_member(k, key, uint32_t) = (uint32_t)v;
+	return verdict;
+}
+
+static enum conf_verdict set_size(const struct conf_key *key, struct device_keys *k,
+				  const char *text)
+{
+	enum conf_verdict verdict;
+	uint64_t v = 0;
+	int r = parse_size(text, &v);
+
+	verdict = judge(key, r, v, CONF_NO_SIZE);
+	if (verdict == CONF_GOOD)
+		*conf_member(k, key, uint64_t) = v;
 	return verdict;
 }
 
@@ -203,7 +216,7 @@ enum conf_verdict conf_set_value(const struct conf_key *key, struct device_keys 
 	static enum conf_verdict (*const set[])(const struct conf_key *, struct device_keys *,
 						const char *) = {
 		[CONF_STRING] = set_string, [CONF_STRINGS] = set_addresses,
-		[CONF_U32] = set_u32, [CONF_AUTO_U32] = set_u32, [CONF_SIZE] = set_u32,
+		[CONF_U32] = set_u32, [CONF_AUTO_U32] = set_u32, [CONF_SIZE] = set_size,
 		[CONF_BOOL] = set_bool, [CONF_ENUM] = set_enum, [CONF_USEC] = set_usec,
 		[CONF_NOTHING] = set_nothing,
 	};

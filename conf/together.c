@@ -60,6 +60,16 @@ static bool no_time_to_answer(const struct device_keys *k)
 	       k->keepalive_usec >= k->keepalive_timeout_usec;
 }
 
+static bool preinit_without_size(const struct device_keys *k)
+{
+	return k->preinit && !k->size;
+}
+
+static bool preinit_with_tls(const struct device_keys *k)
+{
+	return k->preinit && (k->tls != CONF_TLS_OFF || uri_asks_for_tls(k));
+}
+
 static const struct {
 	bool (*applies)(const struct device_keys *k);
 	const char *text;
@@ -71,6 +81,8 @@ static const struct {
 			       "write nbd instead of nbds, or leave tls out" },
 	{ tls_keys_without_tls,
 	  "TLS is set up but not on; allowed are tls=allow, require, or off to say so" },
+	{ preinit_without_size, "preinit is set without size, which no handshake tells then" },
+	{ preinit_with_tls, "preinit does not go with TLS, which begins in the handshake" },
 	{ two_credentials, "tls-certificates and tls-psk-file are both set; "
 			   "allowed is one of them" },
 	{ delays_cross, "reconnect-delay is longer than reconnect-delay-max; "

@@ -116,11 +116,18 @@ static int settle_geometry(struct device *d, const struct export_info *info)
 	}
 	if (d->keys.block_size && d->keys.block_size < block) {
 		device_set_error(d, "block-size is %u, but the server takes no requests of "
-				 "less than %u bytes", d->keys.block_size, block);
+				 "less than %u bytes", (unsigned)d->keys.block_size, block);
 		return -EINVAL;
 	}
-	d->block_size = d->keys.block_size ? d->keys.block_size : block;
-	d->size = info->size - info->size % d->block_size;
+	d->block_size = d->keys.block_size ? (uint32_t)d->keys.block_size : block;
+	d->size = device_usable_size(d, info->size);
+	if (d->keys.size && d->size != d->keys.size) {
+		device_set_error(d, "size is %llu bytes, expected are whole blocks of %u and at "
+				 "most the export's %llu bytes",
+				 (unsigned long long)d->keys.size, d->block_size,
+				 (unsigned long long)info->size);
+		return -EINVAL;
+	}
 	if (d->size == 0) {
 		device_set_error(d, "export of %llu bytes is less than one block of %u",
 				 (unsigned long long)info->size, d->block_size);

@@ -196,7 +196,9 @@ static void connector_main(int sock, int kept, void *arg)
 	fd = dial(c, kept, &a);
 	if (sandbox_filter(c->sandbox, SANDBOX_NEGOTIATE) < 0)
 		return;
-	if (fd >= 0)
+	if (c->target->preinit_size)
+		a.info.size = c->target->preinit_size;
+	else if (fd >= 0)
 		fd = shake_hands(c, fd, &a);
 	if (c->tls.secrets)
 		tls_secrets_wipe(c->tls.secrets);

@@ -13,6 +13,7 @@ struct attach_request {
 	const char *name;		/* NULL: nbdN */
 	int index;			/* -1: any */
 	bool automatic;
+	bool fresh;			/* what is attached already is in the way */
 	struct device_keys keys;
 };
 
@@ -104,7 +105,7 @@ static struct device *find_same(struct manager *m, const struct attach_request *
 		d = manager_find(m, a->name);
 	if (!d && a->index >= 0)
 		d = manager_find_index(m, (unsigned)a->index);
-	for (size_t i = 0; !d && !a->name && a->index < 0 && i < m->n_devices; i++)
+	for (size_t i = 0; !d && !a->name && a->index < 0 && !a->fresh && i < m->n_devices; i++)
 		if (device_keys_equal(&m->devices[i]->keys, &a->keys))
 			d = m->devices[i];
 	return d;
@@ -115,7 +116,11 @@ static void attach_again(struct attach_request *a, struct device *d)
 {
 	char text[CONF_ERROR_MAX];
 
-	if (!device_keys_equal(&d->keys, &a->keys) ||
+	if (a->fresh) {
+		snprintf(text, sizeof(text), "device '%s' (/dev/nbd%d) is attached already",
+			 d->name, d->index);
+		control_reply_error(a->call, CONTROL_ERROR_BUSY, "message", text);
+	} else if (!device_keys_equal(&d->keys, &a->keys) ||
 	    (a->index >= 0 && d->index != a->index) ||
 	    (a->name && strcmp(a->name, d->name) != 0)) {
 		snprintf(text, sizeof(text), "device '%s' (/dev/nbd%d) is in use for other "
@@ -189,7 +194,8 @@ void control_method_attach(struct varlink_call *call, struct json_object *params
 
 	device_keys_init(&a.keys);
 	if (!varlink_param_string(call, params, "name", false, &a.name) ||
-	    !varlink_param_string(call, params, "device", false, &device))
+	    !varlink_param_string(call, params, "device", false, &device) ||
+	    !varlink_param_bool(call, params, "fresh", &a.fresh))
 		goto out;
 	if (a.name && conf_check_name(a.name) < 0) {
 		varlink_call_invalid(call, "name", "a name is 1 to 128 letters, digits and ._@:-");

@@ -73,6 +73,13 @@ void device_set_error(struct device *d, const char *format, ...)
 	va_end(ap);
 }
 
+uint64_t device_usable_size(const struct device *d, uint64_t exported)
+{
+	uint64_t most = d->keys.size ? MIN(d->keys.size, exported) : exported;
+
+	return most - most % d->block_size;
+}
+
 int device_new(struct manager *m, const char *name, int index, bool automatic,
 	       const struct device_keys *keys, struct device **ret)
 {

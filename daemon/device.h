@@ -114,6 +114,8 @@ const char *device_state_name(enum device_state state);
 bool device_is_out(const struct device *d);	/* attached, and no link alive */
 size_t device_links_alive(const struct device *d);
 struct link *device_link_in(struct device *d, enum link_state state);
+/* How much of an export of so many bytes the device is: whole blocks, `size` at most. */
+uint64_t device_usable_size(const struct device *d, uint64_t exported);
 
 /* Log a line that begins with the device's name. */
 void device_log(const struct device *d, int priority, const char *format, ...)

@@ -109,6 +109,7 @@ int link_connect(struct link *l)
 	r = device_tls_ready(d, &tls);
 	if (r < 0)
 		return r;
+	d->target.preinit_size = d->keys.preinit ? d->keys.size : 0;
 	r = connector_start(m->event, d->name, &d->target, &tls, m->sandbox,
 			    d->keys.connect_timeout_usec, on_connector, l, &l->connector);
 	if (r < 0)

@@ -89,7 +89,7 @@ static bool refusal(const struct device *d, const struct export_info *new,
 		{ FLAG_CAN_MULTI_CONN, "several connections" },
 	};
 	const struct export_info *old = &d->info;
-	uint64_t size = new->size - new->size % d->block_size;
+	uint64_t size = device_usable_size(d, new->size);
 	char has[FORMAT_MAX], want[FORMAT_MAX];
 	bool grows = size > d->size && d->keys.size_change == CONF_SIZE_GROW;
 
@@ -185,7 +185,7 @@ enum device_state link_socket(struct device *d, const struct event_detail *e)
 
 	if (refusal(d, &e->link->info, reason))
 		return refuse(d, e->link, reason);
-	d->grow_to = e->link->info.size - e->link->info.size % d->block_size;
+	d->grow_to = device_usable_size(d, e->link->info.size);
 	if (d->grow_to <= d->size)
 		d->grow_to = 0;
 	return hand_over(d);

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -34,6 +35,7 @@ struct target {
 	char *export_name;			/* NULL until resolved */
 	bool tls;				/* required */
 	struct target_tls uri_tls;
+	uint64_t preinit_size;			/* bytes; 0: the server negotiates */
 };
 
 /* Is there a name among the hosts, whose addresses may change? */

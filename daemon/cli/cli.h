@@ -28,6 +28,7 @@ enum cli_status {
 #define CLI_TEXT_MAX	4400		/* a URI or an export name, escaped in parts */
 
 struct cli {
+	const char *program;		/* in front of messages; NULL: nbdctl */
 	const char *runtime_dir;
 	bool json;			/* errors go to stdout as JSON, too */
 };
@@ -96,6 +97,8 @@ struct manager_request {
 	int (*reply)(struct json_object *params, void *userdata);	/* not 0: enough */
 	int (*tick)(void *userdata);	/* once a second while waiting, or NULL */
 	void (*done)(void *userdata);	/* before an error is reported, or NULL */
+	/* True: this error needs no report.  Or NULL. */
+	bool (*error)(const char *name, struct json_object *params, void *userdata);
 	void *userdata;
 };
 /* A CLI_ status; errors have been reported. */
@@ -112,6 +115,13 @@ char *device_trouble(char buf[static CLI_TEXT_MAX], struct json_object *device,
 		     uint64_t age_usec);
 /* The escape sequence for a state, "" for one that needs none. */
 const char *state_colour(const char *state);
+
+/* server.c: an array of objects of `name` and `description`. */
+int cli_fetch_list(struct cli *cli, const char *uri, struct json_object *list);
+void cli_print_list(struct json_object *list);
+
+/* front.c: the program as nbd-client; its exit status. */
+int cli_front(int argc, char **argv);
 
 /* terminal.c */
 bool terminal_colour(FILE *f);

@@ -114,7 +114,9 @@ static int on_reply(struct json_object *params, const char *error, void *userdat
 	if (error) {
 		if (x->q->done)
 			x->q->done(x->q->userdata);
-		x->status = report_error(x->cli, error, params);
+		x->status = CLI_FAILED;
+		if (!x->q->error || !x->q->error(error, params, x->q->userdata))
+			x->status = report_error(x->cli, error, params);
 		return 0;
 	}
 	return x->q->reply(params, x->q->userdata);

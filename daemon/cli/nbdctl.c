@@ -117,15 +117,24 @@ static int run(char **argv)
 	return run_verb(&cli, verb, argv + 1);
 }
 
+static bool is_nbd_client(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return strcmp(slash ? slash + 1 : path, "nbd-client") == 0;
+}
+
 int main(int argc, char **argv)
 {
+	const char *program = argc && is_nbd_client(argv[0]) ? "nbd-client" : "nbdctl";
 	int r;
 
 	/* Text is UTF-8 whatever the user's locale is: names come from elsewhere. */
 	setlocale(LC_CTYPE, "C.UTF-8");
-	r = run(argc ? argv + 1 : argv);
+	r = strcmp(program, "nbdctl") != 0 ? cli_front(argc, argv) :
+					     run(argc ? argv + 1 : argv);
 	if (fflush(stdout) == EOF || ferror(stdout)) {
-		fprintf(stderr, "nbdctl: cannot write the output: %s\n", strerror(errno));
+		fprintf(stderr, "%s: cannot write the output: %s\n", program, strerror(errno));
 		return CLI_FAILED;
 	}
 	return r;

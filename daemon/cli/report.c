@@ -77,7 +77,8 @@ int cli_error(const struct cli *cli, enum cli_status status, const char *format,
 	va_end(args);
 	cli_must(text);
 	/* cppcheck-suppress nullPointer; cli_must has ended the program then */
-	fprintf(stderr, "nbdctl: %s\n", text);
+	fflush(stdout);
+	fprintf(stderr, "%s: %s\n", cli->program ? cli->program : "nbdctl", text);
 	if (cli->json)
 		print_json_error(status, text);
 	return status;

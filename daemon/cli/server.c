@@ -178,7 +178,7 @@ static int fetch_list(struct server *s, struct json_object *list)
 	return r == CLI_OK && s->error ? explain_no_list(s) : r;
 }
 
-static void print_list(struct json_object *list)
+void cli_print_list(struct json_object *list)
 {
 	char name[CLI_TEXT_MAX], text[CLI_TEXT_MAX];
 
@@ -192,21 +192,28 @@ static void print_list(struct json_object *list)
 	}
 }
 
-int verb_list(struct cli *cli, const struct cli_arguments *a)
+int cli_fetch_list(struct cli *cli, const char *uri, struct json_object *list)
 {
-	struct server s = { .cli = cli, .uri = a->words[0] };
-	struct json_object *list = cli_must(json_object_new_array()), *o;
+	struct server s = { .cli = cli, .uri = uri };
 	int r = server_connect(&s);
 
 	if (r == CLI_OK)
 		r = fetch_list(&s, list);
 	server_close(&s);
+	return r;
+}
+
+int verb_list(struct cli *cli, const struct cli_arguments *a)
+{
+	struct json_object *list = cli_must(json_object_new_array()), *o;
+	int r = cli_fetch_list(cli, a->words[0], list);
+
 	if (r == CLI_OK && cli->json) {
 		o = cli_must(json_object_new_object());
 		json_object_object_add(o, "exports", json_object_get(list));
 		cli_print_json(o);
 	} else if (r == CLI_OK) {
-		print_list(list);
+		cli_print_list(list);
 	}
 	json_object_put(list);
 	return r;

@@ -303,8 +303,7 @@ TAB = {
               "t:1: error: connections: '0' is out of range; allowed is auto or a number from 1 "
               "to 16"),
     'preinit': ('nbd0 host export preinit',
-                't:1: error: preinit: a device without a handshake is not supported: let the '
-                'server negotiate, and leave preinit out'),
+                't:1: error: preinit is set without size, which no handshake tells then'),
     'sdp': ('nbd0 host export sdp',
             't:1: error: sdp: the Sockets Direct Protocol is gone from the kernel: leave sdp '
             'out'),

@@ -45,5 +45,10 @@ def test_every_key_is_in_the_manual_with_its_default():
     assert text.count('Default: ') == len(keys) + 1        # and auto
 
 
-def test_nbdtab_is_another_name_of_the_page():
-    assert shown('nbdtab', '5') == shown('nbdd.conf', '5')
+def test_nbdtab_has_a_page_of_its_own_that_names_every_spelling():
+    text = shown('nbdtab', '5')
+    table = (ROOT / 'conf' / 'keys.c').read_text()
+    names = re.findall(r'^\t\{ "([a-z_-]+)"(?:, \.| \})', table[table.index('conf_aliases'):], re.M)
+    assert len(names) >= 10
+    for name in names:
+        assert re.search(rf'\b{name}\b', text), name

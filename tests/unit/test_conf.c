@@ -251,7 +251,7 @@ TEST(other_names_lead_to_the_rows)
 		{ "tlshostname", "tls-hostname" }, { "priority", "tls-priority" },
 	};
 	static const char *const idle[] = { "persist", "unix", "no_optgo", "_netdev", "_" };
-	static const char *const none[] = { "", "sdp", "preinit", "keyfile", "x", "URI" };
+	static const char *const none[] = { "", "sdp", "keyfile", "x", "URI" };
 	char error[CONF_ERROR_MAX], *text = NULL;
 	struct device_keys k, untouched;
 

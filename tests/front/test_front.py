@@ -1,0 +1,173 @@
+"""nbd-client beyond its options: what it prints, the daemon that it finds or starts, what
+becomes of a device when the server goes."""
+import re
+import signal
+
+import pytest
+
+from tests.front.front import OURS, SIZE, USUAL, Front
+from tests.harness.paths import BUILD
+from tests.harness.wait import wait_until
+
+pytestmark = pytest.mark.guest
+
+CONNECT = '127.0.0.1 /dev/nbd0 -N a'
+
+
+@pytest.fixture(scope='module')
+def front(guest):
+    f = Front(guest)
+    yield f
+    f.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(front):
+    yield
+    front.clean(OURS)
+
+
+def daemons(front):
+    return [p for p, (name, _, _) in front.g.processes().items() if name == 'nbdd']
+
+
+def nbdd(front):
+    """The daemon; its children have its name, too, for a moment."""
+    return min(daemons(front))
+
+
+def test_the_first_call_starts_a_daemon_that_stays(front):
+    assert daemons(front) == []
+    assert front.run(OURS, f'{CONNECT} -systemd-mark')[0] == 0
+    pid = nbdd(front)
+    assert front.g.read(f'/proc/{pid}/cmdline').split('\0')[0] == '@nbdd'
+    assert front.g.read(f'/proc/{pid}/stat').rsplit(')')[1].split()[3] == str(pid), 'no session'
+    fds = [front.g.run(['readlink', f'/proc/{pid}/fd/{n}']).out.strip() for n in range(3)]
+    assert fds == ['/dev/null', '/dev/kmsg', '/dev/kmsg']
+    assert 'nbdd: nbd0: attached as /dev/nbd0' in front.g.dmesg()
+    front.clean(OURS)
+    assert front.run(OURS, CONNECT)[0] == 0 and nbdd(front) == pid, 'a second one'
+
+
+def test_a_daemon_that_was_killed_is_started_again_and_devices_of_none_can_go(front):
+    assert front.run(OURS, CONNECT)[0] == 0
+    front.g.kill(nbdd(front), signal.SIGKILL)
+    wait_until(lambda: not daemons(front))
+    assert front.device(0) == USUAL
+    assert front.run(OURS, '-d /dev/nbd0')[0] == 0
+    assert front.state() == {} and not daemons(front)
+    assert front.run(OURS, CONNECT)[0] == 0
+    assert front.g.read(f'/proc/{nbdd(front)}/cmdline').split('\0')[0] == 'nbdd'
+
+
+def test_lines_that_scripts_read(front):
+    out = 'Negotiation: ..size = 8MB\nConnected /dev/nbd0\n'
+    assert front.run(OURS, CONNECT) == (0, out, '')
+    assert front.run(OURS, '-c /dev/nbd0') == (0, f'{nbdd(front)}\n', '')
+    assert front.run(OURS, '-c /dev/nbd1') == (1, '', '')
+    assert front.run(OURS, '-d /dev/nbd0') == (0, '', '')
+    assert front.run(OURS, '-l 127.0.0.1 {list}') == (0, 'Negotiation: ..\na\nb\n', '')
+    rc, out, err = front.run(OURS, '-l 127.0.0.1 {silent}')
+    assert rc == 1 and 'E: listing not allowed by server.\n' in err
+    assert re.fullmatch(r'This is nbd-client, from nbd 3\.\d+ \(.*\)\n',
+                        front.run(OURS, '-V')[1])
+    rc, out, err = front.run(OURS, '127.0.0.1 {none} /dev/nbd0')
+    assert rc == 1 and err.startswith('nbd-client: ') and 'refused' in err
+
+
+def read(front, timeout):
+    """Read the device's beginning past the page cache; the status, or None in TIMEOUT."""
+    p = front.g.spawn(['dd', 'if=/dev/nbd0', 'of=/dev/null', 'bs=4k', 'count=1',
+                       'iflag=direct'])
+    try:
+        return p.wait(timeout)
+    except AssertionError:
+        return p
+
+
+@pytest.mark.parametrize('options, waits', [
+    ('-persist', True), ('-swap', True), ('', False), ('-p -T 1', False), ('-T 60', True)])
+def test_who_asked_for_it_waits_and_who_did_not_gets_errors(front, options, waits):
+    assert front.run(OURS, f'{CONNECT} {options}')[0] == 0
+    assert read(front, 10) == 0
+    front.tcp.kill()
+    try:
+        p = read(front, 3)
+        assert (p != 0) and isinstance(p, int) != waits
+        assert front.run(OURS, '-c /dev/nbd0')[0] == 0
+    finally:
+        front.tcp.start()
+    if waits:
+        assert p.wait(15) == 0
+    wait_until(lambda: read(front, 10) == 0, 15, 'the device to work again')
+
+
+def test_swap_and_mounts_are_not_cut_off_and_open_files_are(front):
+    assert front.run(OURS, f'{CONNECT} -swap')[0] == 0
+    front.g.run(['mkswap', '/dev/nbd0'])
+    front.g.run(['swapon', '/dev/nbd0'])
+    rc, _, err = front.run(OURS, '-d /dev/nbd0')
+    assert rc == 1 and 'swapoff /dev/nbd0' in err and front.device(0)
+    front.g.run(['swapoff', '/dev/nbd0'])
+    holder = front.g.spawn(['sh', '-c', 'exec sleep 1000 3</dev/nbd0'])
+    wait_until(lambda: 'sleep' in front.g.read(f'/proc/{holder.pid}/comm'))
+    assert front.run(OURS, '-d /dev/nbd0') == (0, '', '')
+    assert read(front, 10) != 0
+    holder.kill()
+    holder.wait()
+    wait_until(lambda: front.device(0) is None)     # the kernel waits for the last close
+
+
+def test_nofork_stays_until_the_device_goes_and_takes_it_along(front):
+    argv = [OURS, *front.words(f'{CONNECT} -nofork')]
+    p = front.g.spawn(argv)
+    wait_until(lambda: 'Connected /dev/nbd0' in p.output)
+    assert p.rc is None
+    assert front.run(OURS, '-d /dev/nbd0')[0] == 0
+    assert p.wait() == 0
+    p = front.g.spawn(argv)
+    wait_until(lambda: 'Connected /dev/nbd0' in p.output)
+    p.kill(signal.SIGTERM)
+    assert p.wait() == 0
+    assert front.device(0) is None
+
+
+def test_identifiers_are_seen_in_sysfs(front):
+    assert front.run(OURS, f'{CONNECT} -identifier some-text')[0] == 0
+    assert front.g.block(0, 'backend') == 'some-text'
+
+
+def test_preinit_needs_no_handshake(front):
+    """A server that speaks transmission alone."""
+    server = front.g.spawn(['/usr/bin/python3', '-c', RAW], env={'SIZE': SIZE})
+    wait_until(lambda: front.g.listening(port=10999), 20)
+    rc, out, err = front.run(OURS, f'127.0.0.1 10999 /dev/nbd0 -preinit -size {SIZE}')
+    assert rc == 0, err
+    assert front.device(0) == USUAL
+    assert front.g.run(['dd', 'if=/dev/nbd0', 'bs=16', 'count=1']).out.startswith('raw raw raw')
+    front.clean(OURS)
+    server.kill()
+
+
+# Answers reads with text and everything else with nothing: simple replies of the protocol.
+RAW = r'''
+import socket, struct
+s = socket.create_server(('127.0.0.1', 10999))
+c, _ = s.accept()
+f = c.makefile('rwb')
+while data := f.read(28):
+    magic, flags, kind, cookie, offset, length = struct.unpack('>IHHQQI', data)
+    if kind == 2:
+        break
+    f.write(struct.pack('>IIQ', 0x67446698, 0, cookie) + (b'raw ' * (length // 4) if kind == 0 else b''))
+    f.flush()
+'''
+
+
+def test_help_names_every_option_of_the_manual():
+    import subprocess
+    page = (BUILD / 'man/man8/nbd-client.8').read_text().replace('\\-', '-')
+    text = subprocess.run([OURS, '-help'], stderr=subprocess.PIPE, text=True).stderr
+    options = re.findall(r' (-[a-z][a-z-]+)', text)
+    assert len(options) >= 20
+    assert [o for o in options if f'\\fB{o}\\fR' not in page] == []
