@@ -25,6 +25,8 @@ static const struct {
 	{ "kernel-tls", { "require", "off" } },
 	{ "connections", { "auto", "16" } },
 	{ "block-size", { "512", "4096" } },
+	{ "size", { "512", "1099511627776" } },
+	{ "preinit", { "yes" } },
 	{ "read-only", { "yes" } },
 	{ "timeout", { "1s", "90s", "30d" } },
 	{ "requeue-interval", { "0", "100ms", "1h" } },
