@@ -13,4 +13,5 @@ NBDD = BUILD / 'nbdd'
 NBDCTL = BUILD / 'nbdctl'
 # Programs for guests are static and plain, whichever build is tested.
 AGENT = ROOT / 'build' / 'tests' / 'agent'
+TLS_SERVER = ROOT / 'build' / 'tests' / 'tls_server'
 VERIFIER = ROOT / 'build' / 'tests' / 'verifier'

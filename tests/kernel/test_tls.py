@@ -2,12 +2,15 @@
 import pytest
 
 from tests.harness.daemon import Daemon
+from tests.harness.servers import NbdServer, QemuNbd
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
-from tests.kernel.disk import mounted
-from tests.kernel.tls_guest import install, tls_server
+from tests.kernel.disk import DISK_MB, mounted
+from tests.kernel.tls_guest import Misbehaving, install, nbds, tls_server
 
 pytestmark = pytest.mark.guest
+KILLS = 4                       # of each of the six servers
+CIPHERS = ('AES-128-GCM', 'AES-256-GCM', 'CHACHA20-POLY1305')
 
 
 @pytest.fixture(scope='module')
@@ -22,24 +25,124 @@ def daemon(guest):
 
 
 def attach(daemon, server, at, name, client='client', **keys):
-    return daemon.attach(server.uri.replace('nbd:', 'nbds:', 1), name=name,
-                         tls_certificates=f'{at}/pki/{client}', **keys)
+    return daemon.attach(nbds(server), name=name, tls_certificates=f'{at}/pki/{client}',
+                         kernel_tls='require', **keys)
 
 
-def test_a_filesystem_over_tls_in_the_kernel_survives_its_server(guest, daemon, at):
+def outage(daemon, name, number, act):
+    """ACT is the cause of the NUMBER-th outage."""
+    act()
+    wait_until(lambda: daemon.status(name)['outages']['count'] >= number, 10, 'the outage')
+
+
+class Own:
+    """What nbdd's processes have read and written themselves, by read(2) and write(2), and
+    the CPU time that they took in ticks."""
+
+    def __init__(self, guest, daemon):
+        io = dict(line.split(': ') for line in guest.read(f'/proc/{daemon.pid}/io').splitlines())
+        self.bytes = int(io['rchar']) + int(io['wchar'])
+        times = guest.read(f'/proc/{daemon.pid}/stat').rsplit(')', 1)[1].split()
+        self.ticks = int(times[11]) + int(times[12])
+
+
+@pytest.mark.parametrize('version', ['1.3', '1.2'])
+@pytest.mark.parametrize('cipher', CIPHERS)
+def test_a_filesystem_over_tls_in_the_kernel_survives_its_server(guest, daemon, at, version,
+                                                                 cipher):
     with tls_server(guest, at, 'survives', options=['--tls-verify-peer']) as server:
-        device = attach(daemon, server, at, 'survives', kernel_tls='require')
+        device = attach(daemon, server, at, 'survives', tls_priority='NORMAL:-VERS-ALL:'
+                        f'+VERS-TLS{version}:-CIPHER-ALL:+{cipher}')
         tls = daemon.status('survives')['tls']
-        assert (tls['version'], tls['cipher']) == ('TLS1.3', 'CHACHA20-POLY1305')
+        assert (tls['version'], tls['cipher']) == (f'TLS{version}', cipher)
         assert tls['in_kernel'] and tls['why_not_in_kernel'] is None
-        for certificate in ('certificate', 'own_certificate'):
-            assert 98 <= tls[certificate]['days_left'] <= 100
-        assert tls['certificate']['names'] == 'localhost, 127.0.0.1'
         with mounted(guest, device) as mount:
-            w = Workload(guest, f'{mount}/file', size='16M', direct=True).start()
-            for outage in range(1, 4):
-                server.restart()
-                wait_until(lambda: daemon.status('survives')['outages']['count'] >= outage)
+            w = Workload(guest, f'{mount}/file', size='4M', jobs=2, direct=True).start()
+            for number in range(1, KILLS + 1):
+                outage(daemon, 'survives', number, server.restart)
                 w.wait_flowing(10)
             w.finish()
+        assert daemon.status('survives')['outages']['count'] == KILLS
         daemon.detach('survives')
+        assert 'I/O error' not in guest.dmesg()
+
+
+def test_no_process_of_nbdd_touches_the_data(guest, daemon, at):
+    with tls_server(guest, at, 'alone') as server:
+        device = attach(daemon, server, at, 'alone')
+        tls = daemon.status('alone')['tls']
+        assert (tls['version'], tls['cipher']) == ('TLS1.3', 'CHACHA20-POLY1305'), 'by default'
+        assert tls['certificate']['names'] == 'localhost, 127.0.0.1'
+        assert 98 <= tls['certificate']['days_left'] <= 100
+        assert tls['own_certificate'] is None, 'nobody asked for it'
+        wait_until(lambda: not guest.children(daemon.pid), what='no process but the daemon')
+        before = Own(guest, daemon)
+        guest.run(['dd', 'if=/dev/urandom', f'of={device}', 'bs=1M', 'count=8', 'oflag=direct'])
+        guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=1M', 'count=8', 'iflag=direct'])
+        after = Own(guest, daemon)
+        assert not guest.children(daemon.pid)
+        assert after.bytes - before.bytes < 64 << 10, 'of 16 MiB'
+        assert after.ticks - before.ticks <= 3, 'ticks of 10 ms, for 16 MiB in generic C'
+        daemon.detach('alone')
+
+
+MISBEHAVIOUR = ['ticket', 'key-update', 'key-update-of-both', 'alert', 'warning', 'bye',
+                'garbage', 'garbage-record', 'empty-record', 'giant-record', 'half',
+                'half-header', 'plain']
+AT_GO = ['ticket', 'key-update', 'alert', 'garbage', 'half-header']
+
+
+def test_a_server_that_breaks_tls_off_costs_a_connection_and_nothing_else(guest, daemon, at):
+    with Misbehaving(guest, at, 'broken') as server:
+        device = attach(daemon, server, at, 'broken')
+        w = Workload(guest, device, size='2M', jobs=2, direct=True).start()
+        for number, word in enumerate(MISBEHAVIOUR, 1):
+            outage(daemon, 'broken', number, lambda word=word: server.do(word))
+            w.wait_flowing(10)
+            assert server.done(), word
+        w.finish()
+        daemon.detach('broken')
+    assert 'I/O error' not in guest.dmesg()
+
+
+def test_a_server_that_breaks_tls_off_at_the_hand_over_is_asked_again(guest, daemon, at):
+    with Misbehaving(guest, at, 'early') as server:
+        device = attach(daemon, server, at, 'early', reconnect_delay_max='500ms')
+        w = Workload(guest, device, size='2M', jobs=2, direct=True).start()
+        for number, word in enumerate(AT_GO, 1):
+            server.do(f'{word}-at-go')
+            outage(daemon, 'early', number, lambda: daemon.ctl('reconnect', 'early'))
+            w.wait_flowing(10)
+            assert server.done(), word
+        w.finish()
+        assert daemon.status('early')['outages']['count'] == len(AT_GO), \
+            'what was not verified was never shown to the kernel'
+        daemon.detach('early')
+    assert 'I/O error' not in guest.dmesg()
+
+
+def nbd_server(guest, at):
+    return NbdServer(guest, {'disk': {'exportname': '/tmp/interop'}}, {
+        'certfile': f'{at}/pki/server/server-cert.pem',
+        'keyfile': f'{at}/pki/server/server-key.pem',
+        'cacertfile': f'{at}/pki/server/ca-cert.pem', 'force_tls': 'true'}, tcp=True)
+
+
+def qemu_nbd(guest, at):
+    return QemuNbd(guest, '/tmp/interop', tcp=True, options=[
+        '--object', f'tls-creds-x509,dir={at}/pki/server,verify-peer=yes,id=t,endpoint=server',
+        '--tls-creds', 't'])
+
+
+@pytest.mark.parametrize('kind', [nbd_server, qemu_nbd])
+def test_other_servers_work_with_the_kernels_tls(guest, daemon, at, kind):
+    guest.run(['truncate', '-s', f'{DISK_MB}M', '/tmp/interop'])
+    with kind(guest, at) as server:
+        device = attach(daemon, server, at, 'interop')
+        assert daemon.status('interop')['tls']['in_kernel']
+        w = Workload(guest, device, size='2M', jobs=2, direct=True).start()
+        server.kill(15)
+        server.start()
+        w.wait_flowing(15)
+        w.finish()
+        daemon.detach('interop')
