@@ -90,6 +90,31 @@ def tied_to_us():
     return [*tied, *alone] if able.returncode == 0 else tied
 
 
+def module_list(more, parameters):
+    """Lines of insmod's arguments: ALWAYS and MORE, with what they depend on, in order;
+    {name: PARAMETERS}."""
+    directories = sorted(pathlib.Path(MODULES).iterdir())
+    assert directories, f'{MODULES}: no modules; is user-mode-linux installed?'
+    base = directories[-1]
+    needs = {}
+    for line in (base / 'modules.dep').read_text().splitlines():
+        file, _, rest = line.partition(':')
+        needs[file] = rest.split()
+    by_name = {pathlib.Path(f).stem.replace('_', '-'): f for f in needs}
+    order = []
+
+    def add(file):
+        for other in reversed(needs[file]):
+            add(other)
+        if file not in order:
+            order.append(file)
+    for name in (*ALWAYS, *more):
+        # What is not a module of this kernel is built in, or insmod's error will tell.
+        if name.replace('_', '-') in by_name:
+            add(by_name[name.replace('_', '-')])
+    return ''.join(f'{base / f} {parameters.get(pathlib.Path(f).stem, "")}\n' for f in order)
+
+
 class Slot:
     """One of the machine's places for a guest: as many as cores and one, so that parallel
     tests do not slow each other until their times mean nothing."""
@@ -135,27 +160,7 @@ class Guest(Machine):
     # ---- life
 
     def write_module_list(self, more, parameters):
-        directories = sorted(pathlib.Path(MODULES).iterdir())
-        assert directories, f'{MODULES}: no modules; is user-mode-linux installed?'
-        base = directories[-1]
-        needs = {}
-        for line in (base / 'modules.dep').read_text().splitlines():
-            file, _, rest = line.partition(':')
-            needs[file] = rest.split()
-        by_name = {pathlib.Path(f).stem.replace('_', '-'): f for f in needs}
-        order = []
-
-        def add(file):
-            for other in reversed(needs[file]):
-                add(other)
-            if file not in order:
-                order.append(file)
-        for name in (*ALWAYS, *more):
-            # What is not a module of this kernel is built in, or insmod's error will tell.
-            if name.replace('_', '-') in by_name:
-                add(by_name[name.replace('_', '-')])
-        lines = [f'{base / f} {parameters.get(pathlib.Path(f).stem, "")}\n' for f in order]
-        (self.path / 'modules').write_text(''.join(lines))
+        (self.path / 'modules').write_text(module_list(more, parameters))
 
     def start(self, memory):
         size = int(memory[:-1]) << {'M': 20, 'G': 30}[memory[-1]]

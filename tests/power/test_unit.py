@@ -1,0 +1,106 @@
+"""nbdd.service: what systemd thinks of it, and that nbdd can do its work in it."""
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+
+import pytest
+
+from tests.harness.guest import Slot, module_list, tied_to_us
+from tests.harness.paths import BUILD, ROOT
+from tests.harness.wait import wait_until
+
+HERE = ROOT / 'tests' / 'power'
+
+# What `systemd-analyze security` would like to see switched off, and why it is not.
+NEEDED = {
+    'PrivateNetwork=': 'it connects to servers',
+    'RestrictAddressFamilies=~AF_(INET|INET6)': 'the same',
+    'RestrictAddressFamilies=~AF_UNIX': 'control socket, local servers',
+    'RestrictAddressFamilies=~AF_NETLINK': 'the nbd driver',
+    'RestrictAddressFamilies=~…': 'servers of virtual machines (vsock)',
+    'IPAddressDeny=': 'servers may be anywhere',
+    'User=/DynamicUser=': 'root, for the nbd driver and to be others',
+    'PrivateUsers=': 'the nbd driver asks for rights in the first user namespace',
+    'CapabilityBoundingSet=~CAP_SYS_ADMIN': 'the nbd driver',
+    'CapabilityBoundingSet=~CAP_SET(UID|GID|PCAP)': 'children that give up their power',
+    'CapabilityBoundingSet=~CAP_SYS_CHROOT': 'the same',
+    'CapabilityBoundingSet=~CAP_KILL': 'to end them',
+    'SystemCallFilter=~@privileged': 'setresuid, chroot, capset for the same',
+    'SystemCallFilter=~@mount': 'chroot for the same',
+    'CapabilityBoundingSet=~CAP_(DAC_*|FOWNER|IPC_OWNER)': 'keys and sockets of any owner',
+    'CapabilityBoundingSet=~CAP_SYS_PTRACE': 'who holds a device',
+    'ProcSubset=': 'the same: swap, devices',
+    'CapabilityBoundingSet=~CAP_SYS_(NICE|RESOURCE)': 'PR_SET_IO_FLUSHER',
+    'PrivateDevices=': '/dev/nbdN',
+    'DeviceAllow=': 'the same',
+}
+EXPOSURE_MAX = 3.6
+
+
+@pytest.fixture
+def unit():
+    """The unit file with the programs of this build, in a directory with a short name."""
+    text = (ROOT / 'contrib/systemd/nbdd.service.in').read_text()
+    with tempfile.TemporaryDirectory(prefix='nbdd-unit.', dir='/tmp') as directory:
+        path = pathlib.Path(directory) / 'nbdd.service'
+        path.write_text(text.replace('@SBINDIR@', str(BUILD)))
+        yield path
+
+
+def analyze(*arguments):
+    return subprocess.run(['systemd-analyze', *arguments], capture_output=True, text=True,
+                          env={**os.environ, 'SYSTEMD_COLORS': '0', 'COLUMNS': '200'})
+
+
+def test_systemd_finds_no_fault_with_the_unit(unit):
+    r = analyze('verify', '--man=no', str(unit))
+    ours = [line for line in r.stderr.splitlines() if 'nbdd' in line]
+    assert r.returncode == 0 and not ours, r.stderr
+    bad = unit.with_name('bad.service')
+    bad.write_text(unit.read_text().replace('ProtectClock=yes', 'ProtectTime=yes'))
+    assert 'ProtectTime' in analyze('verify', '--man=no', str(bad)).stderr
+
+
+def test_the_unit_leaves_nothing_open_without_a_reason(unit):
+    r = analyze('security', '--offline=true', '--no-pager', str(unit))
+    found = set(re.findall(r'^✗ (\S+)', r.stdout, re.M))
+    assert found == set(NEEDED), found ^ set(NEEDED)
+    exposure = re.search(r'exposure level .*: ([\d.]+)', r.stdout).group(1)
+    assert float(exposure) <= EXPOSURE_MAX, exposure
+
+
+@pytest.mark.guest
+def test_nbdd_works_under_its_unit_and_devices_outlive_it(unit):
+    share = unit.parent
+    (share / 'modules').write_text(module_list((), {}))
+    slot = Slot()
+    try:
+        with open(share / 'console', 'wb') as console:
+            uml = subprocess.Popen(
+                [*tied_to_us(), 'linux.uml', 'mem=384M', 'rootfstype=hostfs', 'rootflags=/',
+                 'ro', f'init={HERE}/systemd-init', 'con=null', 'con0=null,fd:1', 'ssl=null',
+                 'panic=-1', 'quiet', 'loglevel=3', f'uml_dir={share}', 'umid=uml',
+                 f'SHARE={share}', f'TREE={ROOT}', f'BUILD={BUILD}'],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                env={**os.environ, 'TMPDIR': '/dev/shm'}, start_new_session=True)
+        try:
+            wait_until(lambda: uml.poll() is not None, 120, 'the guest to end')
+        finally:
+            uml.kill()
+            uml.wait()
+    finally:
+        slot.close()
+    text = (share / 'output').read_text() if (share / 'output').exists() else ''
+    said = dict(re.findall(r'^(\w+): (.*?) *$', text, re.M))
+    print(text, (share / 'console').read_text(errors='replace')[-3000:])
+    assert said['attached'] == '/dev/nbd0' and said['written'] == ''
+    assert said['queue'] == '300'
+    assert 'is opened by' in said['held']
+    assert said['seccomp'].split() == ['Seccomp:', '2'] and said['oom'] == '-1000'
+    assert int(said['bounding'].split()[1], 16) == 0x2c01e6
+    assert int(said['locked'].split()[1]) > 8000
+    assert said['restarts'] == '1'
+    assert said['size_after_kill'] == said['size_after_stop'] == str(64 << 11)
+    assert said['read_after_stop'] == '' and said['state'] == 'success'
