@@ -113,7 +113,8 @@ const struct conf_key conf_keys[] = {
 	{ "identifier", CONF_STRING, MEMBER(identifier), .min = 1, .max = 255,
 	  .rules = CONF_OF_ONE_DEVICE, .value = "TEXT",
 	  .text = "Text that the kernel shows in /sys/block/nbdN/backend and by which the "
-		  "daemon knows the device again; by default made from the name." },
+		  "daemon knows the device again; by default made from the name and a random "
+		  "number." },
 	{ "size-change", CONF_ENUM, MEMBER(size_change), .words = size_change_words,
 	  .initial = "refuse", .value = "refuse|grow",
 	  .text = "What to do when the export comes back with another size: wait until the "

@@ -9,6 +9,7 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/report.h"
 #include "daemon/retry.h"
 #include "daemon/transitions.h"
 #include "lib/util/clock.h"
@@ -59,6 +60,17 @@ static bool taken_by_other(const struct device *d, char reason[static DEVICE_REA
 	return true;
 }
 
+/* Is the device attached already, by a daemon that left no state of it?  A second one on the
+ * same export could write what the first one does not know of. */
+static bool left_over(struct device *d)
+{
+	const struct report *r = report_of_name(d->manager, d->name);
+
+	if (r)
+		device_set_error(d, "%s", r->text);
+	return r;
+}
+
 enum device_state attach_start(struct device *d, const struct event_detail *e)
 {
 	int r = 0;
@@ -70,6 +82,8 @@ enum device_state attach_start(struct device *d, const struct event_detail *e)
 		r = kernel_connect(d);
 		return STATE_ATTACHING;
 	}
+	if (left_over(d))
+		return attach_give_up(d, CONTROL_ERROR_BUSY, FAILURE_PERMANENT);
 	if (d->index_fixed && taken_by_other(d, d->last_error))
 		return attach_give_up(d, CONTROL_ERROR_BUSY, FAILURE_PERMANENT);
 	if (d->target.n_servers == 0 || d->resolve_again)

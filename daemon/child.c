@@ -123,7 +123,7 @@ static int close_others(int *kept)
 	return close_range(*kept >= 0 ? CHILD_KEPT + 1 : CHILD_KEPT, ~0u, 0) < 0 ? -errno : 0;
 }
 
-static _noreturn_ void child_main(const struct child_spec *spec, int sock)
+static _noreturn_ void child_main(const struct child_spec *spec, int sock, pid_t parent)
 {
 	sigset_t none;
 	int kept = -1, r;
@@ -135,13 +135,14 @@ static _noreturn_ void child_main(const struct child_spec *spec, int sock)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_NAME, spec->what);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (dup2(sock, CHILD_SOCK) < 0)
+	if (getppid() != parent || dup2(sock, CHILD_SOCK) < 0)
 		_exit(CHILD_FAILED);
 	if (spec->prepare)
 		kept = spec->prepare(spec->arg);
 	r = sandbox_enter(spec->sandbox, spec->role);
+	/* A change of user clears the wish to die with the parent for a moment. */
 	if (r >= 0)
-		r = close_others(&kept);
+		r = getppid() != parent ? -ESRCH : close_others(&kept);
 	if (r >= 0)
 		r = sandbox_filter(spec->sandbox, spec->role);
 	if (r < 0)
@@ -167,6 +168,7 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 		void *userdata, struct child **ret)
 {
 	struct child *c = calloc(1, sizeof(*c));
+	pid_t parent = getpid();
 	int pair[2], r;
 
 	if (!c)
@@ -179,7 +181,7 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 	c->sock = pair[0];
 	c->pid = fork();
 	if (c->pid == 0)
-		child_main(spec, pair[1]);
+		child_main(spec, pair[1], parent);
 	r = c->pid < 0 ? -errno : 0;
 	fd_close(pair[1]);
 	if (r >= 0)

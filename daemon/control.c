@@ -22,6 +22,10 @@
 
 #define CONTROL_BACKLOG 64
 
+#define CANNOT_CUT "a connection was taken over from an nbdd that was killed, whose descriptors " \
+	"are lost, and this kernel cannot end it (CONFIG_INET_DIAG_DESTROY, TCP alone): it is " \
+	"replaced when it ends; to end it, restart the server"
+
 void control_reply_error(struct varlink_call *call, const char *error, const char *member,
 			const char *text)
 {
@@ -224,13 +228,18 @@ static void method_reconnect(struct varlink_call *call, struct json_object *para
 			     void *userdata)
 {
 	struct device *d = param_device(call, params, userdata);
+	int r = 0;
 
 	if (!d)
 		return;
 	device_log(d, LOG_NOTICE, "reconnect asked for");
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE)
-			link_cut(&d->links[i], "reconnect was asked for");
+			r = MIN(r, link_cut(&d->links[i], "reconnect was asked for"));
+	if (r < 0) {
+		control_reply_error(call, CONTROL_ERROR_FAILED, "message", CANNOT_CUT);
+		return;
+	}
 	if (device_is_out(d) || d->state == STATE_DEGRADED || d->state == STATE_CONNECTING)
 		retry_now(d);
 	varlink_call_reply(call, NULL);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "daemon/errand.h"
 #include "daemon/event.h"
@@ -12,6 +13,8 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/save.h"
+#include "lib/util/clock.h"
 
 static const char *const state_names[N_STATES] = {
 	[STATE_CONNECTING] = "connecting",
@@ -80,6 +83,16 @@ uint64_t device_usable_size(const struct device *d, uint64_t exported)
 	return most - most % d->block_size;
 }
 
+static uint64_t random_number(void)
+{
+	uint64_t n;
+
+	/* Before the kernel's generator is ready, the time is as good as any. */
+	if (getrandom(&n, sizeof(n), GRND_NONBLOCK) != sizeof(n))
+		n = clock_usec(CLOCK_REALTIME);
+	return n;
+}
+
 int device_new(struct manager *m, const char *name, int index, bool automatic,
 	       const struct device_keys *keys, struct device **ret)
 {
@@ -104,8 +117,8 @@ int device_new(struct manager *m, const char *name, int index, bool automatic,
 	if (keys->identifier)
 		snprintf(d->identifier, sizeof(d->identifier), "%s", keys->identifier);
 	else
-		snprintf(d->identifier, sizeof(d->identifier), "%s%s",
-			 DEVICE_IDENTIFIER_PREFIX, name);
+		snprintf(d->identifier, sizeof(d->identifier), DEVICE_IDENTIFIER_PREFIX
+			 "%s:%016llx", name, (unsigned long long)random_number());
 	d->backoff.first_usec = d->keys.reconnect_delay_usec;
 	d->backoff.max_usec = d->keys.reconnect_delay_max_usec;
 	*ret = d;
@@ -123,10 +136,12 @@ void device_free(struct device *d)
 	kernel_call_forget(d->call);
 	sd_event_source_disable_unref(d->retry_timer);
 	sd_event_source_disable_unref(d->settle_timer);
+	sd_event_source_disable_unref(d->doubt_timer);
 	sd_event_source_disable_unref(d->dead_timer);
 	sd_event_source_disable_unref(d->busy_timer);
 	tls_secrets_free(d->secrets);
 	sd_event_source_disable_unref(d->tls_timer);
+	save_close(d);
 	target_deinit(&d->target);
 	device_keys_deinit(&d->keys);
 	free(d);

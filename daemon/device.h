@@ -15,6 +15,7 @@
 #include "daemon/target.h"
 
 #define DEVICE_WAITERS_MAX	16	/* control calls that wait for one device */
+/* NAME and a random number follow, each after a colon: one attach, one identifier. */
 #define DEVICE_IDENTIFIER_PREFIX "nbdd:"
 
 struct manager;
@@ -88,6 +89,7 @@ struct device {
 	unsigned dead_links;		/* links that hung up and were not replaced */
 	unsigned kernel_dead;		/* of these, what the kernel has told of */
 	sd_event_source *settle_timer;	/* waits for the kernel to notice */
+	sd_event_source *doubt_timer;	/* the kernel told of a death that we do not see */
 	sd_event_source *dead_timer;	/* dead-timeout */
 	struct outages outages;
 
@@ -97,11 +99,14 @@ struct device {
 	struct errand *errand;		/* under way in a child */
 	uint64_t grow_to;		/* bytes; 0: nothing to grow */
 	bool detach_wanted, detach_forced;
+	bool settings_due;		/* adopted: the queue may not be set up */
 
 	struct varlink_call *attachers[DEVICE_WAITERS_MAX];
 	struct varlink_call *detachers[DEVICE_WAITERS_MAX];
 
 	char warning[DEVICE_REASON_MAX];
+	struct saved *saved;		/* its file; NULL: none */
+	int save_error;			/* of the latest write, 0 or -errno */
 };
 
 /* Make a device in STATE_CONNECTING; KEYS are copied.  It begins

@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
 #include "daemon/manager.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
@@ -149,6 +151,20 @@ static int find_holders(const struct device *d, struct errand_result *ret)
 int errand_settings(struct device *d, errand_done_fn done)
 {
 	return start(d, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
+}
+
+static void on_settings(struct device *d, const struct errand_result *result)
+{
+	d->settings_due = result->error < 0;
+	if (result->error < 0)
+		device_log(d, LOG_WARNING, "cannot set up the device's queue: %s",
+			   strerror(-result->error));
+}
+
+void errand_settings_due(struct device *d)
+{
+	if (d->settings_due && device_links_alive(d))
+		d->settings_due = errand_settings(d, on_settings) < 0;
 }
 
 int errand_first_read(struct device *d, errand_done_fn done)

@@ -21,6 +21,8 @@ typedef void (*errand_done_fn)(struct device *d, const struct errand_result *res
 
 /* 0 or -errno, -EBUSY: one is under way. */
 _must_check_ int errand_settings(struct device *d, errand_done_fn done);
+/* For an adopted device whose queue may not have been set up: do it now. */
+void errand_settings_due(struct device *d);
 /* Read one block past every cache: no error when I/O flows. */
 _must_check_ int errand_first_read(struct device *d, errand_done_fn done);
 /* fsync of the device: what is in the server's cache reaches its disk. */

@@ -6,6 +6,7 @@
 
 #include "daemon/event.h"
 #include "daemon/manager.h"
+#include "daemon/save.h"
 #include "lib/util/clock.h"
 
 struct kernel_call {
@@ -73,8 +74,11 @@ static struct kernel_call *call_new(struct device *d, enum kernel_call_kind kind
 	return c;
 }
 
+/* What is about to be asked is written first: after a kill in the middle of it the next
+ * daemon finds out whether it was done. */
 static int call_submit(struct kernel_call *c)
 {
+	save_device(c->device);
 	c->device->call = c;
 	kworker_submit(c->device->manager->worker, &c->job);
 	return 0;

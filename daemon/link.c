@@ -86,6 +86,8 @@ static void on_connector(const struct connector_result *result, void *userdata)
 		l->state = LINK_READY;
 		describe_peer(l);
 		set_keepalive(l);
+		if (nbdk_sock_identify(l->fd, &l->sock) < 0)
+			l->sock = (struct nbdk_sock){};
 		device_event(d, EV_SOCKET, &(struct event_detail){ .link = l });
 	} else {
 		device_event(d, EV_FAILED,
@@ -159,26 +161,77 @@ static int on_hang_up(sd_event_source *s, int fd, uint32_t revents, void *userda
 }
 
 /* Data makes no event: the kernel reads it, and a hang-up is all that we ask for. */
-void link_alive(struct link *l)
+static void watch(struct link *l)
 {
-	int r;
+	int r = sd_event_add_io(l->device->manager->event, &l->watch, l->fd, EPOLLRDHUP,
+				on_hang_up, l);
 
-	l->state = LINK_ALIVE;
-	l->since_real_usec = clock_usec(CLOCK_REALTIME);
-	r = sd_event_add_io(l->device->manager->event, &l->watch, l->fd, EPOLLRDHUP,
-			    on_hang_up, l);
 	if (r < 0)
 		device_log(l->device, LOG_ERR, "cannot watch a connection: %s", strerror(-r));
+}
+
+void link_alive(struct link *l)
+{
+	l->state = LINK_ALIVE;
+	l->since_real_usec = clock_usec(CLOCK_REALTIME);
+	watch(l);
 	if (l->tls.version)
 		tls_watch(l->device);
 }
 
-void link_cut(struct link *l, const char *why)
+/* Without its descriptor: only the kernel's LINK_DEAD events tell when it dies, and which
+ * link they mean is asked of the kernel. */
+static bool found_dead(const struct link *l)
 {
-	if (l->fd < 0)
-		return;
+	struct nbdk_sock_info info;
+
+	return nbdk_diag_ask(l->device->manager->diag, &l->sock, &info) == 0 && !info.alive;
+}
+
+bool link_adopt(struct link *l, const struct nbdk_sock *sock, int fd, uint64_t since)
+{
+	l->fd = fd;
+	l->sock = *sock;
+	if (fd >= 0)
+		describe_peer(l);
+	if (fd >= 0 ? link_hung_up(l) : found_dead(l)) {
+		link_reset(l);
+		return false;
+	}
+	l->state = LINK_ALIVE;
+	l->since_real_usec = since;
+	if (fd >= 0)
+		watch(l);
+	if (l->tls.version)
+		tls_watch(l->device);
+	return true;
+}
+
+void link_find_dead(struct device *d)
+{
+	struct manager *m = d->manager;
+	unsigned index = (unsigned)d->index;
+
+	for (size_t i = 0; d && i < d->n_links; i++) {
+		struct link *l = &d->links[i];
+
+		if (l->state != LINK_ALIVE || l->fd >= 0 || !found_dead(l))
+			continue;
+		device_event(d, EV_LINK_DEAD, &(struct event_detail){
+			.link = l, .text = l->cut_why ? l->cut_why : "ended" });
+		d = manager_find_index(m, index);
+	}
+}
+
+int link_cut(struct link *l, const char *why)
+{
+	int r;
+
 	l->cut_why = why;
-	shutdown(l->fd, SHUT_RDWR);
+	if (l->fd >= 0)
+		return shutdown(l->fd, SHUT_RDWR) < 0 ? -errno : 0;
+	r = nbdk_diag_abort(l->device->manager->diag, &l->sock);
+	return r == -ENOENT ? 0 : r;
 }
 
 void link_reset(struct link *l)
@@ -192,6 +245,7 @@ void link_reset(struct link *l)
 	l->fd = fd_close(l->fd);
 	l->state = LINK_IDLE;
 	l->since_real_usec = 0;
+	l->sock = (struct nbdk_sock){};
 	l->peer[0] = '\0';
 	l->tls = (struct link_tls){};
 	l->tls_looked_usec = 0;

@@ -7,6 +7,7 @@
 
 #include "daemon/connector.h"
 #include "lib/util/macro.h"
+#include "netlink/nbdk.h"
 
 struct device;
 
@@ -22,13 +23,14 @@ enum link_state {
 struct link {
 	struct device *device;
 	enum link_state state;
-	int fd;				/* our duplicate, or -1 */
+	int fd;				/* our duplicate; -1 also: lost by a crash */
 	struct connector *connector;
 	sd_event_source *watch;		/* for hang-up of fd */
 	struct export_info info;	/* of the connection in state READY */
 	struct link_tls tls;		/* of the connection, from READY on */
 	uint64_t tls_records;		/* with its key, when last looked at, */
 	uint64_t tls_looked_usec;	/* monotonic; 0: not yet */
+	struct nbdk_sock sock;		/* of FD, and of a link without one */
 	char peer[128];
 	const char *cut_why;		/* we ended it ourselves */
 	uint64_t since_real_usec;	/* CLOCK_REALTIME */
@@ -44,5 +46,12 @@ void link_alive(struct link *l);
 void link_reset(struct link *l);
 /* Has the socket hung up, whatever the watch knows of it yet? */
 bool link_hung_up(const struct link *l);
-/* Make a live connection die now; the watch will tell, with WHY (static text). */
-void link_cut(struct link *l, const char *why);
+/* The kernel has had it since an earlier nbdd, SINCE (CLOCK_REALTIME).  FD is its descriptor,
+ * the callee's, or -1.  False: it has died meanwhile, and the link is idle. */
+bool link_adopt(struct link *l, const struct nbdk_sock *sock, int fd, uint64_t since);
+/* An EV_LINK_DEAD for each link without a descriptor that is found dead; each frees D at
+ * most if that was its last wish. */
+void link_find_dead(struct device *d);
+/* Make a live connection die now; the watch will tell, with WHY (static text).  0, or
+ * -EOPNOTSUPP: its descriptor is lost and the kernel can do nothing about it. */
+int link_cut(struct link *l, const char *why);

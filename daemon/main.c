@@ -6,19 +6,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#include "daemon/adopt.h"
+#include "daemon/lock.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/power.h"
 #include "lib/util/cleanup.h"
-
-#define PATH_MAX_HERE 4096
 
 static const char usage_text[] =
 	"Usage: nbdd [OPTION]...\n"
@@ -92,29 +90,6 @@ static void open_standard_fds(void)
 	fd_close(fd);
 }
 
-/* One nbdd a runtime directory: the descriptor of its lock, or -errno. */
-static int lock_runtime_dir(const char *dir)
-{
-	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX_HERE];
-
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
-		log_error("cannot make %s: %s", dir, strerror(errno));
-		return -errno;
-	}
-	snprintf(path, sizeof(path), "%s/lock", dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0) {
-		log_error("cannot open %s: %s", path, strerror(errno));
-		return -errno;
-	}
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		log_error("another nbdd runs with %s", dir);
-		return -EBUSY;
-	}
-	return STEAL_FD(fd);
-}
-
 /* As udev and systemd do: best effort, and what comes of it shows when it is used.  The
  * kernel loads tls only for those who may, which connectors may not. */
 static void load_modules(void)
@@ -137,8 +112,8 @@ static void load_modules(void)
 
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
 {
-	log_notice("signal %u: ending; attached devices stay as they are, without anybody "
-		   "who reconnects them", si->ssi_signo);
+	log_notice("signal %u: ending; attached devices stay, and the next nbdd takes them "
+		   "over; until then nobody reconnects them", si->ssi_signo);
 	sd_notify(0, "STOPPING=1");
 	return sd_event_exit(userdata, 0);
 }
@@ -172,12 +147,13 @@ static int setup_loop(sd_event **ret)
 static int run(const struct manager_options *o)
 {
 	_cleanup_close_ int lock = -1;
+	struct adopt_fds fds = {};
 	struct manager *m;
 	sd_event *event;
 	int r;
 
 	open_standard_fds();
-	lock = lock_runtime_dir(o->runtime_dir);
+	lock = lock_take(o->runtime_dir);
 	if (lock < 0)
 		return lock;
 	load_modules();
@@ -191,6 +167,8 @@ static int run(const struct manager_options *o)
 	r = manager_new(o, event, &m);
 	if (r < 0)
 		return r;
+	adopt_devices(m, &fds);
+	adopt_fds_close(&fds);
 	r = manager_load(m);
 	if (r >= 0) {
 		sd_notify(0, "READY=1");

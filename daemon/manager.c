@@ -11,6 +11,7 @@
 #include "daemon/proto/varlink.h"
 #include "daemon/retry.h"
 #include "daemon/status.h"
+#include "daemon/store.h"
 #include "lib/util/clock.h"
 
 /* ---- the registry ------------------------------------------------------------------ */
@@ -72,6 +73,14 @@ int manager_free_index(struct manager *m, int after)
 	       (nbdk_sysfs_read((unsigned)index, &info) == 0 && info.connected))
 		index++;
 	return index;
+}
+
+bool manager_any_out(const struct manager *m)
+{
+	for (size_t i = 0; i < m->n_devices; i++)
+		if (device_is_out(m->devices[i]))
+			return true;
+	return false;
 }
 
 unsigned manager_waiting(const struct manager *m)
@@ -139,13 +148,33 @@ void manager_server_back(struct manager *m, const char *host)
 
 static void on_link_dead(unsigned index, void *userdata)
 {
-	struct device *d = manager_find_index(userdata, index);
+	struct manager *m = userdata;
+	struct device *d = manager_find_index(m, index);
 
+	if (d)
+		link_find_dead(d);
+	d = manager_find_index(m, index);
 	if (d)
 		device_event(d, EV_LINK_DEAD, NULL);
 }
 
-/* Lost events are no harm: our duplicates of the sockets tell of every death as well. */
+/* Lost events are no harm where we have duplicates of the sockets, which tell of every death
+ * as well. */
+static void find_all_dead(struct manager *m)
+{
+	unsigned indexes[MANAGER_DEVICES_MAX];
+	size_t n = m->n_devices;
+
+	for (size_t i = 0; i < n; i++)
+		indexes[i] = (unsigned)m->devices[i]->index;
+	for (size_t i = 0; i < n; i++) {
+		struct device *d = manager_find_index(m, indexes[i]);
+
+		if (d)
+			link_find_dead(d);
+	}
+}
+
 static int on_links(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
 	struct manager *m = userdata;
@@ -153,6 +182,8 @@ static int on_links(sd_event_source *s, int fd, uint32_t revents, void *userdata
 
 	if (r < 0)
 		log_debug("events of the nbd driver: %s", strerror(-r));
+	if (r == -ENOBUFS)
+		find_all_dead(m);
 	return 0;
 }
 
@@ -220,6 +251,12 @@ static int open_all(struct manager *m)
 	r = sandbox_new(m->options.runtime_dir, &m->sandbox);
 	if (r < 0)
 		return r;
+	r = state_boot_id(m->boot_id);
+	if (r < 0)
+		return fail(r, "cannot tell this boot from others");
+	r = nbdk_diag_open(&m->diag);
+	if (r < 0)
+		return fail(r, "cannot ask about sockets");
 	r = sd_event_add_defer(m->event, &m->kick, on_kick, m);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(m->kick, SD_EVENT_OFF);
@@ -258,9 +295,14 @@ void manager_free(struct manager *m)
 	kworker_free(m->worker);
 	nbdk_events_close(m->links);
 	nbdk_net_close(m->net);
+	nbdk_diag_close(m->diag);
+	store_free(m->store);
+	sd_event_source_disable_unref(m->save_timer);
 	sd_event_source_disable_unref(m->kick);
 	sd_event_source_disable_unref(m->status_timer);
 	sandbox_free(m->sandbox);
+	child_cancel(m->load_probe);
+	free(m->reports);
 	free(m->watchers);
 	conf_free(m->conf);
 	free(m);
@@ -271,9 +313,8 @@ void manager_read_conf(struct manager *m)
 	struct conf *fresh;
 	int r;
 
-	for (size_t i = 0; i < m->n_devices; i++)
-		if (device_is_out(m->devices[i]))
-			return;
+	if (manager_any_out(m) && !m->conf_readable)
+		return;
 	r = conf_read(m->options.config, m->options.nbdtab, &fresh);
 	if (r < 0) {
 		log_error("cannot read the configuration: %s", strerror(-r));
@@ -281,39 +322,4 @@ void manager_read_conf(struct manager *m)
 	}
 	conf_free(m->conf);
 	m->conf = fresh;
-}
-
-static void load_device(struct manager *m, const struct conf_device *c)
-{
-	struct device *d;
-	int index = c->index >= 0 ? c->index : manager_free_index(m, -1), r;
-
-	r = device_new(m, c->name, index, true, &c->keys, &d);
-	if (r >= 0) {
-		d->index_fixed = c->index >= 0;
-		r = manager_add(m, d);
-		if (r < 0)
-			device_free(d);
-	}
-	if (r < 0)
-		log_error("%s:%u: device %s: %s", c->file, c->line, c->name, strerror(-r));
-	else
-		device_event(d, EV_START, NULL);
-}
-
-int manager_load(struct manager *m)
-{
-	manager_read_conf(m);
-	if (!m->conf)
-		return -ENOMEM;
-	for (size_t i = 0; i < m->conf->n_problems; i++) {
-		const struct conf_problem *p = &m->conf->problems[i];
-
-		log_line(p->fatal ? LOG_ERR : LOG_WARNING, "%s:%u: %s", p->file, p->line,
-			 p->text);
-	}
-	for (size_t i = 0; i < m->conf->n_devices; i++)
-		if (m->conf->devices[i].automatic)
-			load_device(m, &m->conf->devices[i]);
-	return 0;
 }

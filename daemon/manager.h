@@ -9,6 +9,7 @@
 #include "conf/conf.h"
 #include "daemon/kworker.h"
 #include "daemon/sandbox.h"
+#include "daemon/state.h"
 #include "netlink/nbdk.h"
 
 #define MANAGER_DEVICES_MAX	1024
@@ -17,6 +18,9 @@
 struct device;
 struct watchers;
 struct varlink_server;
+struct store;
+struct reports;
+struct child;
 
 struct manager_options {
 	const char *config, *nbdtab, *runtime_dir;
@@ -29,6 +33,9 @@ struct manager {
 	struct nbdk_events *links;
 	struct nbdk_net *net;
 	struct sandbox *sandbox;	/* of all children */
+	struct nbdk_diag *diag;		/* for links whose descriptors are lost */
+	struct store *store;		/* NULL: cannot be opened now */
+	char boot_id[STATE_BOOT_ID_MAX];
 	struct varlink_server *server;
 	struct conf *conf;		/* as last read */
 
@@ -38,16 +45,21 @@ struct manager {
 	unsigned n_resolvers;		/* processes */
 	unsigned n_tls_readers;		/* the same */
 	sd_event_source *kick;
+	sd_event_source *save_timer;	/* to write again what could not be written */
 	sd_event_source *status_timer;	/* gathers changes for those who watch */
 	struct watchers *watchers;
+	struct reports *reports;	/* what was found at the start and left alone */
+	struct child *load_probe;	/* sees whether the files can be read */
+	bool load_due, conf_readable;
 };
 
 /* 0 or -errno; what went wrong has been logged. */
 int manager_new(const struct manager_options *options, sd_event *event,
 		struct manager **ret);
 void manager_free(struct manager *m);
-/* Begin with the automatic devices of the files. */
+/* Begin with the automatic devices of the files; later, when these cannot be read now. */
 int manager_load(struct manager *m);
+void manager_load_due(struct manager *m);
 
 struct device *manager_find(struct manager *m, const char *name_or_device);
 struct device *manager_find_index(struct manager *m, unsigned index);
@@ -61,6 +73,8 @@ int manager_free_index(struct manager *m, int after);
 
 /* A connector slot is free again: start whoever waits. */
 void manager_kick(struct manager *m);
+/* Is any device attached and without its server? */
+bool manager_any_out(const struct manager *m);
 /* Devices whose links wait for a retry, for the pace of retries. */
 unsigned manager_waiting(const struct manager *m);
 /* HOST answers again: those that wait for the same need not wait longer. */

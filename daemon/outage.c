@@ -18,22 +18,34 @@ static int on_dead_timeout(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
+static void time_out(struct device *d, uint64_t passed_usec)
+{
+	uint64_t left = usec_sub(d->keys.dead_timeout_usec, passed_usec);
+	int r = 0;
+
+	if (left != USEC_INFINITY)
+		r = sd_event_add_time_relative(d->manager->event, &d->dead_timer,
+					       CLOCK_MONOTONIC, left, USEC_PER_MSEC,
+					       on_dead_timeout, d);
+	if (r < 0)
+		device_log(d, LOG_ERR, "cannot time the outage: %s", strerror(-r));
+}
+
 void outage_begin(struct device *d, const char *reason)
 {
 	struct outages *o = &d->outages;
-	int r = 0;
 
 	o->count++;
 	o->began_usec = now_usec();
 	o->last_start_real_usec = clock_usec(CLOCK_REALTIME);
 	o->last_usec = 0;
 	snprintf(o->reason, sizeof(o->reason), "%s", reason);
-	if (d->keys.dead_timeout_usec != USEC_INFINITY)
-		r = sd_event_add_time_relative(d->manager->event, &d->dead_timer,
-					       CLOCK_MONOTONIC, d->keys.dead_timeout_usec,
-					       USEC_PER_MSEC, on_dead_timeout, d);
-	if (r < 0)
-		device_log(d, LOG_ERR, "cannot time the outage: %s", strerror(-r));
+	time_out(d, 0);
+}
+
+void outage_resume(struct device *d)
+{
+	time_out(d, usec_sub(now_usec(), d->outages.began_usec));
 }
 
 void outage_end(struct device *d)

@@ -18,5 +18,7 @@ struct outages {
 
 void outage_begin(struct device *d, const char *reason);
 void outage_end(struct device *d);
+/* An outage that an earlier nbdd saw begin goes on: so does dead-timeout. */
+void outage_resume(struct device *d);
 /* Microseconds of all outages, the present one included. */
 uint64_t outage_total(const struct device *d);

@@ -28,6 +28,7 @@
 /* What each is for; without it, that fails. */
 static const uint64_t needed =
 	CAP(CAP_SYS_ADMIN) |		/* the nbd driver's netlink commands */
+	CAP(CAP_NET_ADMIN) |		/* SOCK_DESTROY, of a socket we have no descriptor of */
 	CAP(CAP_SETUID) | CAP(CAP_SETGID) | CAP(CAP_SETPCAP) | CAP(CAP_SYS_CHROOT) |
 					/* children that give up theirs */
 	CAP(CAP_KILL) |			/* a child that is another user by then */

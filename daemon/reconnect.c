@@ -20,6 +20,8 @@
 /* How long the kernel may take to notice what we saw, when its event was lost: it reads
  * from a socket that is shut down, and that ends at once. */
 #define SETTLE_USEC	(300 * USEC_PER_MSEC)
+/* How long we may take to see what the kernel told. */
+#define DOUBT_USEC	USEC_PER_SEC
 
 /* Is the kernel's device still ours?  Another program may have disconnected it. */
 static bool still_attached(const struct device *d)
@@ -204,6 +206,35 @@ enum device_state link_failed(struct device *d, const struct event_detail *e)
 	return state_by_links(d);
 }
 
+/* The kernel has given up a connection, and ours all look alive: one of them is not in use,
+ * because the daemon before us was killed between giving it to the kernel and writing that
+ * down.  Which one cannot be found out, so all are made anew; I/O waits for a moment. */
+static int on_doubt(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct device *d = userdata;
+
+	d->doubt_timer = sd_event_source_disable_unref(d->doubt_timer);
+	for (size_t i = 0; i < d->n_links; i++)
+		if (link_hung_up(&d->links[i]))
+			return 0;	/* the event is on its way */
+	if (d->kernel_dead <= d->dead_links)
+		return 0;
+	device_log(d, LOG_WARNING, "the kernel has lost a connection, and it is not known "
+		   "which: all are made anew");
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == LINK_ALIVE)
+			link_cut(&d->links[i], "made anew");
+	link_find_dead(d);
+	return 0;
+}
+
+static void doubt(struct device *d)
+{
+	if (d->kernel_dead > d->dead_links && device_links_alive(d) && !d->doubt_timer)
+		sd_event_add_time_relative(d->manager->event, &d->doubt_timer, CLOCK_MONOTONIC,
+					   DOUBT_USEC, USEC_PER_MSEC, on_doubt, d);
+}
+
 /* A LINK_DEAD event may come before or after the hang-up of our duplicate; either way the
  * link is dead for both once we have shut it down. */
 enum device_state link_dead(struct device *d, const struct event_detail *e)
@@ -224,6 +255,7 @@ enum device_state link_dead(struct device *d, const struct event_detail *e)
 		return state_by_links(d);
 	}
 	d->kernel_dead++;
+	doubt(d);
 	return hand_over(d);
 }
 
@@ -279,6 +311,7 @@ enum device_state link_kernel_done(struct device *d, const struct event_detail *
 	if (state == STATE_CONNECTED) {
 		retry_reset(d);
 		d->dead_links = d->kernel_dead = 0;
+		errand_settings_due(d);
 		grow(d);
 	} else if (state == STATE_DEGRADED) {
 		retry_now(d);

@@ -13,6 +13,7 @@
 #include "daemon/outage.h"
 #include "daemon/proto/varlink.h"
 #include "daemon/tls_status.h"
+#include "daemon/report.h"
 #include "lib/util/clock.h"
 #include "netlink/nbdk.h"
 
@@ -64,10 +65,15 @@ static const char *link_state_name(const struct link *l)
 static struct json_object *link_status(const struct link *l)
 {
 	struct json_object *o = json_object_new_object();
+	struct nbdk_sock_info lost;
 	struct tcp_info info = {};
 	socklen_t len = sizeof(info);
 
-	if (l->fd < 0 || getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+	if (l->fd < 0 && l->state == LINK_ALIVE &&
+	    nbdk_diag_ask(l->device->manager->diag, &l->sock, &lost) == 0)
+		info = (struct tcp_info){ .tcpi_rtt = lost.rtt_usec,
+					  .tcpi_total_retrans = lost.retransmits };
+	else if (l->fd < 0 || getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
 		info = (struct tcp_info){};
 	add_string(o, "state", link_state_name(l));
 	add_string(o, "peer", l->peer);
@@ -128,6 +134,11 @@ static struct json_object *warnings(const struct device *d)
 	if (d->warning[0])
 		json_object_array_add(list, json_object_new_string(d->warning));
 	tls_status_warnings(d, list);
+	if (d->save_error < 0) {
+		snprintf(text, sizeof(text), "its state cannot be saved (%s): the next nbdd "
+			 "would not know it", strerror(-d->save_error));
+		json_object_array_add(list, json_object_new_string(text));
+	}
 	if (d->call && busy && now_usec() - busy > USEC_PER_SEC) {
 		snprintf(text, sizeof(text), "a call into the kernel has not come back for "
 			 "%llu s", (unsigned long long)((now_usec() - busy) / USEC_PER_SEC));
@@ -189,7 +200,17 @@ struct json_object *status_device(const struct device *d)
 	return o;
 }
 
-struct json_object *status_reply(const struct manager *m, const struct device *d)
+static struct json_object *report_list(struct manager *m)
+{
+	struct json_object *list = json_object_new_array();
+
+	report_refresh(m);
+	for (size_t i = 0; m->reports && i < m->reports->n; i++)
+		json_object_array_add(list, json_object_new_string(m->reports->list[i].text));
+	return list;
+}
+
+struct json_object *status_reply( struct manager *m, const struct device *d)
 {
 	struct json_object *reply = json_object_new_object();
 	struct json_object *list = json_object_new_array();
@@ -199,6 +220,7 @@ struct json_object *status_reply(const struct manager *m, const struct device *d
 	for (size_t i = 0; i < m->n_devices && !d; i++)
 		json_object_array_add(list, status_device(m->devices[i]));
 	add(reply, "devices", list);
+	add(reply, "warnings", d ? json_object_new_array() : report_list(m));
 	return reply;
 }
 
@@ -278,6 +300,7 @@ static int on_change(sd_event_source *s, uint64_t usec, void *userdata)
 
 	m->status_timer = sd_event_source_disable_unref(m->status_timer);
 	tell_systemd(m);
+	manager_load_due(m);
 	for (size_t i = 0; m->watchers && i < m->watchers->n; i++)
 		tell_watcher(m, &m->watchers->list[i]);
 	return 0;

@@ -10,7 +10,7 @@
 
 struct json_object *status_device(const struct device *d);
 /* `devices` of a Status reply: one device, or all if NULL. */
-struct json_object *status_reply(const struct manager *m, const struct device *d);
+struct json_object *status_reply(struct manager *m, const struct device *d);
 
 /* A call of Status that wants more: told of every change, at most ten times a second.
  * NAME: of one device, or NULL.  0, -EBUSY (WATCHERS_MAX), -ENOMEM. */

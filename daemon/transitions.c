@@ -5,6 +5,7 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/save.h"
 #include "daemon/status.h"
 
 /* What happens in each of these states is the same; which one it is depends on the links
@@ -71,6 +72,7 @@ void device_event(struct device *d, enum device_event event,
 		device_log(d, LOG_DEBUG, "%s -> %s", device_state_name(old),
 			   device_state_name(new));
 	d->state = new;
+	save_device(d);
 	status_changed(m);
 	if (new == STATE_GONE) {
 		manager_remove(m, d);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "lib/util/macro.h"
+#include "netlink/diag.h"
 
 #define NBDK_INDEX_ANY		(-1)
 #define NBDK_INDEX_MAX		((1u << 20) - 1)	/* minors the driver can number */

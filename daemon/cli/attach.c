@@ -135,19 +135,10 @@ static int on_reply(struct json_object *params, void *userdata)
 
 static void print_result(struct json_object *reply)
 {
-	struct json_object *warnings = member(reply, "warnings");
 	char text[CLI_TEXT_MAX];
 
 	puts(member_text(text, reply, "device"));
-	for (size_t i = 0; json_object_is_type(warnings, json_type_array) &&
-	     i < json_object_array_length(warnings); i++) {
-		struct json_object *w = json_object_array_get_idx(warnings, i);
-		const char *sentence = json_object_get_string(w);
-
-		if (sentence)
-			cli_warning("%s", clean_text(text, sizeof(text), sentence,
-						      strlen(sentence)));
-	}
+	cli_warnings(member(reply, "warnings"));
 }
 
 int verb_attach(struct cli *cli, const struct cli_arguments *a)

@@ -75,6 +75,8 @@ void cli_help_verb(const struct cli_verb *verb);
 _printf_(3, 4) int cli_error(const struct cli *cli, enum cli_status status,
 			     const char *format, ...);
 _printf_(1, 2) void cli_warning(const char *format, ...);
+/* One for each text of LIST; any other JSON value is none. */
+void cli_warnings(struct json_object *list);
 /* Print O (taken) as indented JSON. */
 void cli_print_json(struct json_object *o);
 /* Ends the program when there was no memory for P; returns P. */

@@ -4,6 +4,7 @@
 
 #include "daemon/cli/cli.h"
 #include "lib/util/cleanup.h"
+#include "lib/util/escape.h"
 #include "lib/util/utf8.h"
 
 /* What scripts find in the JSON object of an error, by exit status. */
@@ -93,4 +94,19 @@ void cli_warning(const char *format, ...)
 	vfprintf(stderr, format, args);
 	va_end(args);
 	fputc('\n', stderr);
+}
+
+void cli_warnings(struct json_object *list)
+{
+	size_t n = json_object_is_type(list, json_type_array) ?
+		json_object_array_length(list) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const char *sentence = json_object_get_string(json_object_array_get_idx(list, i));
+		char text[CLI_TEXT_MAX];
+
+		if (sentence)
+			cli_warning("%s", clean_text(text, sizeof(text), sentence,
+						     strlen(sentence)));
+	}
 }

@@ -2,29 +2,36 @@
 
 enum { OPTION_JSON, OPTION_WATCH };
 
+struct fetched {
+	const struct cli *cli;
+	struct json_object *devices;
+};
+
 static int on_reply(struct json_object *params, void *userdata)
 {
-	struct json_object **devices = userdata;
+	struct fetched *f = userdata;
 
-	*devices = json_object_get(member(params, "devices"));
+	if (!f->cli->json)
+		cli_warnings(member(params, "warnings"));
+	f->devices = json_object_get(member(params, "devices"));
 	return 0;
 }
 
 static int fetch(const struct cli *cli, struct json_object *params,
 		 struct json_object **ret_devices)
 {
-	struct json_object *devices = NULL;
+	struct fetched f = { .cli = cli };
 	int r = manager_call(cli, &(struct manager_request){
 		.method = "Status", .params = params, .reply = on_reply,
-		.userdata = &devices });
+		.userdata = &f });
 
-	if (r == CLI_OK && !json_object_is_type(devices, json_type_array))
+	if (r == CLI_OK && !json_object_is_type(f.devices, json_type_array))
 		r = cli_error(cli, CLI_FAILED, "nbdd's answer is not understood: is it of "
 			      "another version?");
 	if (r != CLI_OK)
-		json_object_put(devices);
+		json_object_put(f.devices);
 	else
-		*ret_devices = devices;
+		*ret_devices = f.devices;
 	return r;
 }
 

@@ -13,7 +13,7 @@ from tests.harness.wait import wait_until
 pytestmark = pytest.mark.guest
 
 CAPABILITIES = {'dac_override': 1, 'dac_read_search': 2, 'kill': 5, 'setgid': 6, 'setuid': 7,
-                'setpcap': 8, 'sys_chroot': 18, 'sys_ptrace': 19, 'sys_admin': 21}
+                'setpcap': 8, 'net_admin': 12, 'sys_chroot': 18, 'sys_ptrace': 19, 'sys_admin': 21}
 
 
 def mask(*names):

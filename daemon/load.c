@@ -1,0 +1,125 @@
+/* The configured devices, at the start. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/child.h"
+#include "daemon/event.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+#include "lib/util/cleanup.h"
+#include "lib/util/clock.h"
+
+#define PROBE_LIMIT_USEC (5 * USEC_PER_SEC)
+
+/* One that was taken over is the one that the files mean, and stays as it is. */
+static bool there_already(struct manager *m, const struct conf_device *c)
+{
+	struct device *d = manager_find(m, c->name);
+
+	if (!d)
+		return false;
+	d->automatic = true;
+	if (!device_keys_equal(&d->keys, &c->keys))
+		device_log(d, LOG_WARNING, "%s:%u: its keys have changed; until it is detached "
+			   "it keeps those that it was attached with", c->file, c->line);
+	return true;
+}
+
+static void load_device(struct manager *m, const struct conf_device *c)
+{
+	struct device *d;
+	int index, r;
+
+	if (there_already(m, c))
+		return;
+	index = c->index >= 0 ? c->index : manager_free_index(m, -1);
+	r = device_new(m, c->name, index, true, &c->keys, &d);
+	if (r >= 0) {
+		d->index_fixed = c->index >= 0;
+		r = manager_add(m, d);
+		if (r < 0)
+			device_free(d);
+	}
+	if (r < 0)
+		log_error("%s:%u: device %s: %s", c->file, c->line, c->name, strerror(-r));
+	else
+		device_event(d, EV_START, NULL);
+}
+
+static void load(struct manager *m)
+{
+	for (size_t i = 0; i < m->conf->n_problems; i++) {
+		const struct conf_problem *p = &m->conf->problems[i];
+
+		log_line(p->fatal ? LOG_ERR : LOG_WARNING, "%s:%u: %s", p->file, p->line,
+			 p->text);
+	}
+	for (size_t i = 0; i < m->conf->n_devices; i++)
+		if (m->conf->devices[i].automatic)
+			load_device(m, &m->conf->devices[i]);
+}
+
+static void read_through(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char buf[4096];
+
+	while (fd >= 0 && read(fd, buf, sizeof(buf)) > 0)
+		;
+}
+
+/* What the page cache has can be read without the device that it came from. */
+static void probe_main(int sock, int kept, void *arg)
+{
+	const struct manager *m = arg;
+
+	read_through(m->options.config);
+	read_through(m->options.nbdtab);
+	fd_send(sock, "", 1, NULL, 0);
+}
+
+static void on_probed(const struct child_answer *answer, void *userdata)
+{
+	struct manager *m = userdata;
+
+	fd_close(answer->fd);
+	m->load_probe = NULL;
+	if (answer->error < 0) {
+		log_warning("the configuration cannot be read while a device is without its "
+			    "server: it is read when all are back");
+		return;
+	}
+	m->load_due = false;
+	m->conf_readable = true;
+	manager_read_conf(m);
+	m->conf_readable = false;
+	if (m->conf)
+		load(m);
+}
+
+void manager_load_due(struct manager *m)
+{
+	if (m->load_due && !m->load_probe && !manager_any_out(m))
+		(void)manager_load(m);
+}
+
+/* With a device out the files may be out of reach, for it may hold them: then a child looks
+ * first, which may hang. */
+int manager_load(struct manager *m)
+{
+	m->load_due = true;
+	if (manager_any_out(m))
+		return child_start(m->event, &(struct child_spec){
+					.what = "configuration", .run = probe_main, .arg = m,
+					.sandbox = m->sandbox, .role = SANDBOX_READ,
+					.limit_usec = PROBE_LIMIT_USEC },
+				   on_probed, m, &m->load_probe);
+	m->load_due = false;
+	manager_read_conf(m);
+	if (!m->conf)
+		return -ENOMEM;
+	load(m);
+	return 0;
+}

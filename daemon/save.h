@@ -1,0 +1,19 @@
+/* What is written about a device for the nbdd that comes after this one.
+ *
+ * After each event that changes something, and before each call into the kernel, so that a
+ * kill at any instant leaves either what was before or what is on its way. */
+#pragma once
+
+#include "daemon/device.h"
+#include "daemon/state.h"
+
+/* Bring the file up to date, if it is not.  Never fails: what cannot be written now is a
+ * warning of the device, and tried again. */
+void save_device(struct device *d);
+/* The device has gone: so does its file. */
+void save_forget(struct device *d);
+/* Let go of the file, and leave it there. */
+void save_close(struct device *d);
+
+/* D as a state that borrows from it: not to be deinited.  False: there is nothing to tell. */
+bool save_describe(const struct device *d, struct state *ret);

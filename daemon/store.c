@@ -1,0 +1,220 @@
+#include "daemon/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/state.h"
+#include "lib/util/cleanup.h"
+
+#define PAGE		4096u
+#define NAME_ROOM	(CONF_NAME_MAX + 2)
+
+struct store {
+	int dir;
+};
+
+struct store_file {
+	int fd, spare;			/* -1: not open */
+};
+
+int store_open(const char *runtime_dir, struct store **ret)
+{
+	_cleanup_close_ int dir = -1;
+	char path[4096];
+	struct stat st;
+	struct store *s;
+
+	snprintf(path, sizeof(path), "%s/" STORE_DIR, runtime_dir);
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0 || fstat(dir, &st) < 0)
+		return -errno;
+	if (st.st_uid != geteuid() || st.st_mode & 022)
+		return -EPERM;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->dir = STEAL_FD(dir);
+	*ret = s;
+	return 0;
+}
+
+void store_free(struct store *s)
+{
+	if (!s)
+		return;
+	fd_close(s->dir);
+	free(s);
+}
+
+/* ---- writing ----------------------------------------------------------------------- */
+
+static void spare_name(char to[static NAME_ROOM], const char *name)
+{
+	snprintf(to, NAME_ROOM, ".%s", name);
+}
+
+static int open_spare(struct store *s, const char *name, struct store_file *f)
+{
+	char spare[NAME_ROOM];
+
+	if (f->spare >= 0)
+		return 0;
+	spare_name(spare, name);
+	f->spare = openat(s->dir, spare, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return f->spare < 0 ? -errno : 0;
+}
+
+static size_t whole_pages(size_t len)
+{
+	return (len + PAGE - 1) / PAGE * PAGE;
+}
+
+/* Room before anything is written; a file system that cannot promise any gets on without. */
+static int reserve(int fd, size_t len)
+{
+	if (fallocate(fd, 0, 0, (off_t)len) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	return 0;
+}
+
+static int put(int fd, const char *text, size_t len)
+{
+	size_t all = whole_pages(len);
+	char filling[PAGE];
+	int r = reserve(fd, all);
+
+	if (r < 0)
+		return r;
+	memset(filling, '\n', sizeof(filling));
+	if (pwrite(fd, text, len, 0) != (ssize_t)len ||
+	    pwrite(fd, filling, all - len, (off_t)len) != (ssize_t)(all - len) ||
+	    ftruncate(fd, (off_t)all) < 0)
+		return errno ? -errno : -ENOSPC;
+	return 0;
+}
+
+/* The spare file gets the name that counts. */
+static int exchange(struct store *s, const char *name, struct store_file *f)
+{
+	char spare[NAME_ROOM];
+	int fd = f->spare;
+
+	spare_name(spare, name);
+	if (renameat2(s->dir, spare, s->dir, name, RENAME_EXCHANGE) == 0) {
+		f->spare = f->fd;
+	} else if (renameat(s->dir, spare, s->dir, name) == 0) {	/* the first time */
+		fd_close(f->fd);
+		f->spare = -1;
+	} else {
+		return -errno;
+	}
+	f->fd = fd;
+	return 0;
+}
+
+int store_write(struct store *s, const char *name, const char *text, size_t len,
+		struct store_file **f)
+{
+	int r;
+
+	if (!*f) {
+		*f = malloc(sizeof(**f));
+		if (!*f)
+			return -ENOMEM;
+		**f = (struct store_file){ -1, -1 };
+	}
+	r = open_spare(s, name, *f);
+	if (r >= 0)
+		r = put((*f)->spare, text, len);
+	if (r >= 0)
+		r = exchange(s, name, *f);
+	if (r < 0)
+		return r;
+	/* For the next time; when that fails now it is tried again then. */
+	if ((*f)->spare < 0 && open_spare(s, name, *f) == 0)
+		(void)reserve((*f)->spare, whole_pages(len));
+	return 0;
+}
+
+void store_file_free(struct store_file *f)
+{
+	if (!f)
+		return;
+	fd_close(f->fd);
+	fd_close(f->spare);
+	free(f);
+}
+
+void store_remove(struct store *s, const char *name, struct store_file *f)
+{
+	char spare[NAME_ROOM];
+
+	spare_name(spare, name);
+	unlinkat(s->dir, name, 0);
+	unlinkat(s->dir, spare, 0);
+	store_file_free(f);
+}
+
+/* ---- reading ----------------------------------------------------------------------- */
+
+static ssize_t read_file(struct store *s, const char *name, char *text)
+{
+	_cleanup_close_ int fd = openat(s->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
+					O_CLOEXEC);
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0 && errno == ELOOP)
+		return -EPERM;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 022)
+		return -EPERM;
+	n = read(fd, text, STATE_TEXT_MAX + 1);
+	if (n < 0)
+		return -errno;
+	return n > (ssize_t)STATE_TEXT_MAX ? -EFBIG : n;
+}
+
+/* A list first: what FN does may change the directory. */
+static int list_files(struct store *s, struct dirent ***ret)
+{
+	int n = scandirat(s->dir, ".", ret, NULL, alphasort);
+
+	return n < 0 ? -errno : n;
+}
+
+int store_foreach(struct store *s, store_fn fn, void *userdata)
+{
+	struct dirent **entries;
+	int n = list_files(s, &entries);
+	char *text;
+
+	if (n < 0)
+		return n;
+	text = malloc(STATE_TEXT_MAX + 1);
+	for (int i = 0; i < n; i++) {
+		const char *name = entries[i]->d_name;
+		ssize_t len;
+
+		if (name[0] == '.') {
+			unlinkat(s->dir, name, 0);	/* no harm to `.` and `..` */
+		} else if (text && i < STORE_FILES_MAX) {
+			len = read_file(s, name, text);
+			fn(name, len < 0 ? NULL : text, len < 0 ? 0 : (size_t)len,
+			   len < 0 ? (int)len : 0, userdata);
+		}
+		free(entries[i]);
+	}
+	free(entries);
+	free(text);
+	return text ? 0 : -ENOMEM;
+}
