@@ -6,7 +6,7 @@ import pytest
 from tests.control.idl import Interface
 from tests.control.test_nbdctl import FAILED, HELD, NO_DEVICE, OK, PERMISSION, USAGE
 from tests.harness.daemon import Daemon
-from tests.harness.paths import NBDCTL, ROOT
+from tests.harness.paths import BUILD, NBDCTL, ROOT
 from tests.harness.servers import Nbdkit
 from tests.harness.wait import wait_until
 
@@ -96,6 +96,22 @@ def test_who_is_not_root_may_look_and_nothing_else(guest, daemon, server):
         r = nobody(*args)
         assert (r.rc, r.out) == (PERMISSION, 'nbdctl: only root may do this\n')
     assert daemon.state('a') == 'connected'
+
+
+def test_the_manual_says_who_may_call_each_method_and_the_daemon_heeds_it(guest, daemon):
+    page = (BUILD / 'man/man8/nbdd.8').read_text()
+    may = {who: set(re.findall(r'^\.BR (\w+)', text, re.M)) for who, text in re.findall(
+        r'^(Anybody|Only root) may call\n((?:\.BR .*\n)+)', page, re.M)}
+    methods = Interface(TEXT).methods
+    assert may['Anybody'] == {'Status'}
+    assert may['Only root'] == set(methods) - may['Anybody']
+    for method in methods:
+        # Without parameters none of them does anything.
+        asked = [guest.python(f'tests.kernel.inside:as_{who}', path=daemon.socket,
+                              method=f'io.nbdd.Manager.{method}', parameters={'device': 1})
+                 for who in ('nobody', 'root')]
+        refused = [a.get('error') == 'org.varlink.service.PermissionDenied' for a in asked]
+        assert refused == [method not in may['Anybody'], False], (method, asked)
 
 
 def test_detach_names_every_kind_of_holder(guest, daemon, server):

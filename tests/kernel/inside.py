@@ -48,6 +48,12 @@ def as_nobody(path, method, parameters):
         os.seteuid(0)
 
 
+def as_root(path, method, parameters):
+    """The reply to a call by root."""
+    with Varlink(path) as v:
+        return v.call(method, parameters)
+
+
 def crowd(path, clients):
     """So many silent clients at once; a further one's answer, once they are there and once
     they have left."""
