@@ -1,0 +1,44 @@
+"""SECURITY.md says what the source says."""
+import re
+
+from tests.harness.paths import ROOT
+
+TEXT = (ROOT / 'SECURITY.md').read_text()
+
+
+def defined(file, name):
+    text = (ROOT / file).read_text()
+    return re.search(rf'#define\s+{name}\s+\(?(.+?)\)?(?:\s*/\*|$)', text, re.M).group(1)
+
+
+def test_nbdd_s_capabilities_are_those_of_the_table():
+    source = (ROOT / 'daemon/power.c').read_text()
+    needed = set(re.findall(r'CAP\(CAP_(\w+)\)', source))
+    row = next(line for line in TEXT.splitlines() if line.startswith('| `nbdd` |'))
+    assert set(re.split(', ', row.split('|')[3].strip())) == needed
+
+
+def test_every_role_has_its_row():
+    names = re.findall(r'\.what = |snprintf\(what, sizeof\(what\), "(\w+)',
+                       ''.join(p.read_text() for p in (ROOT / 'daemon').glob('*.c')))
+    rows = ''.join(line.split('|')[1] for line in TEXT.splitlines() if line.startswith('| `'))
+    for name in filter(None, names):
+        assert f'`{name}`' in rows, name
+    verbs = re.findall(r'start\(d, "(\w+)"', (ROOT / 'daemon/errand.c').read_text())
+    assert verbs and all(f'`{v}`' in rows for v in verbs)
+
+
+def test_limits_are_those_of_the_source():
+    for file, name, value, text in (
+            ('daemon/child.h', 'CHILD_MESSAGE_MAX', '24 * 1024', 'an answer of 24 KiB'),
+            ('daemon/proto/varlink.h', 'VARLINK_CLIENTS_MAX', '256', '256 clients'),
+            ('daemon/proto/varlink.h', 'VARLINK_CLIENTS_ROOT', '32', "32 of them root's"),
+            ('daemon/proto/varlink.h', 'VARLINK_CALL_MAX', '1u << 20', 'a call 1 MiB'),
+            ('daemon/manager.h', 'MANAGER_DEVICES_MAX', '1024', '1,024 devices'),
+            ('daemon/manager.h', 'MANAGER_CONNECTORS_MAX', '32', '32 connectors'),
+            ('daemon/resolver.h', 'RESOLVERS_MAX', '32', '32 resolvers'),
+            ('lib/session/limits.h', 'EXPORTS_MAX', '10000', '10,000 exports'),
+            ('lib/session/limits.h', 'OPTION_REPLIES_MAX', '20000', '20,000 replies'),
+            ('conf/conf.h', 'CONF_FILE_MAX', '1u << 20', 'files of 1 MiB')):
+        assert defined(file, name) == value, name
+        assert text in TEXT.replace('\n', ' '), text
