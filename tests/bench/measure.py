@@ -80,8 +80,8 @@ def environment(directory, count=False):
 
 
 def modes(client=CLIENTS[DISTRIBUTION]):
-    return subprocess.run([client.program, '-l'], text=True, capture_output=True,
-                          check=True).stdout.split()
+    return subprocess.run([client.program, '-l'], env=environment(client.directory), text=True,
+                          capture_output=True, check=True).stdout.split()
 
 
 def once(client, mode, uri, seconds, options=()):

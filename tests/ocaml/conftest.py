@@ -33,6 +33,7 @@ def psk(machine):
     """(server that demands TLS, its file of keys)."""
     keys = machine.path / 'keys.psk'
     keys.write_text(f'alice:{KEY}\n')
+    keys.chmod(0o600)
     with Nbdkit(machine, ['memory', '8M'],
                 options=['--tls=require', f'--tls-psk={keys}']) as server:
         yield server, keys

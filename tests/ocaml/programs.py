@@ -40,7 +40,7 @@ needs_ocaml = pytest.mark.skipif(
 def command(*argv, cwd=None, timeout=240):
     r = subprocess.run([str(a) for a in argv], cwd=cwd, env=ENVIRONMENT, text=True,
                        capture_output=True, timeout=timeout)
-    assert r.returncode == 0, r.stdout + r.stderr
+    assert r.returncode == 0, f'{argv}: {r.stdout}{r.stderr}'
     return r.stdout
 
 

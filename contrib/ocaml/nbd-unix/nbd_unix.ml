@@ -79,7 +79,7 @@ module Client = struct
       | None, Some text -> "the server refused: " ^ text
       | None, None -> Printf.sprintf "the server refused with reply 0x%Lx" reply
     in
-    let errno = if errno = 0 then None else Some (Unix.EUNKNOWNERR errno) in
+    let errno = if errno = 0 then None else Some (NBD.unix_error_of_errno errno) in
     Lwt.fail (NBD.Error (Printf.sprintf "nbd-unix: %s: %s" what why, errno))
 
   let check_free channel what =
@@ -205,15 +205,18 @@ module Client = struct
           0
           (parts t offset buffers part)
 
-  let result = function
+  let eshutdown = NBD.errno_of_unix_error Unix.ESHUTDOWN
+
+  (* A server that was told of the end may say so of what it had not done yet. *)
+  let result t = function
     | 0 -> Ok ()
-    | n when n = enotconn -> Error `Disconnected
+    | n when n = enotconn || (n = eshutdown && t.disconnected <> None) -> Error `Disconnected
     | n -> Error (`Protocol_error (Protocol.Error.of_errno n))
 
   let read t sector buffers =
     transfer t sector buffers ~beyond:einval (fun ~completion h slices offset ->
         NBDD.aio_preadv ~completion h slices offset)
-    >|= result
+    >|= result t
 
   let enospc = NBD.errno_of_unix_error Unix.ENOSPC
 
@@ -222,7 +225,7 @@ module Client = struct
     else
       transfer t sector buffers ~beyond:enospc (fun ~completion h slices offset ->
           NBDD.aio_pwritev ~completion h slices offset)
-      >|= result
+      >|= result t
 
   (* How long a server may take to hang up. *)
   let patience = 10.

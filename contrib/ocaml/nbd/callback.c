@@ -6,43 +6,96 @@
 #include "runtime.h"
 
 #include <caml/printexc.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+/* An OCaml function and what its request keeps alive, as the fields of an OCaml block: the
+ * block is a root for ever and used again, since to make and to end a root takes longer than
+ * the rest of a request. */
 struct callback {
-	value fn;		/* unit: none */
-	value kept;		/* buffers of the request */
+	value cell;
+	bool empty;		/* the block holds nothing any more */
+	struct callback *next;	/* that is idle, too */
 };
 
-void *nbdml_callback(value fn, value kept)
+enum { FN, KEPT, CELL_SIZE };	/* FN is unit where there is none */
+
+/* Of the whole process, whichever of its threads and domains they serve. */
+static struct callback *idle;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct callback *take(void)
+{
+	struct callback *c;
+
+	pthread_mutex_lock(&lock);
+	c = idle;
+	if (c)
+		idle = c->next;
+	pthread_mutex_unlock(&lock);
+	return c;
+}
+
+static void put(struct callback *c)
+{
+	pthread_mutex_lock(&lock);
+	c->next = idle;
+	idle = c;
+	pthread_mutex_unlock(&lock);
+}
+
+static struct callback *make(void)
 {
 	struct callback *c = malloc(sizeof(*c));
 
 	if (!c)
 		return NULL;
-	c->fn = fn;
-	c->kept = kept;
-	caml_register_generational_global_root(&c->fn);
-	caml_register_generational_global_root(&c->kept);
+	c->cell = caml_alloc(CELL_SIZE, 0);
+	caml_register_generational_global_root(&c->cell);
 	return c;
+}
+
+void *nbdml_callback(value fn, value kept)
+{
+	CAMLparam2(fn, kept);
+	struct callback *c = take();
+
+	if (!c)
+		c = make();
+	if (c) {
+		Store_field(c->cell, FN, fn);
+		Store_field(c->cell, KEPT, kept);
+		c->empty = false;
+	}
+	CAMLreturnT(void *, c);
+}
+
+static void clear(struct callback *c)
+{
+	Store_field(c->cell, FN, Val_unit);
+	Store_field(c->cell, KEPT, Val_unit);
+	c->empty = true;
 }
 
 void nbdml_callback_free(void *user_data)
 {
 	struct callback *c = user_data;
 
-	caml_leave_blocking_section();
-	caml_remove_generational_global_root(&c->fn);
-	caml_remove_generational_global_root(&c->kept);
-	caml_enter_blocking_section_no_pending();
-	free(c);
+	if (!c->empty) {
+		caml_leave_blocking_section();
+		clear(c);
+		caml_enter_blocking_section_no_pending();
+	}
+	put(c);
 }
 
 /* Call the function; what it returns, or -1 after an exception. */
 static int call(void *user_data, const char *kind, int n, value arguments[])
 {
 	const struct callback *c = user_data;
-	value result = caml_callbackN_exn(c->fn, n, arguments);
+	value result = caml_callbackN_exn(Field(c->cell, FN), n, arguments);
 	char *text;
 
 	if (!Is_exception_result(result))
@@ -74,21 +127,22 @@ static int call_with_error(void *user_data, const char *kind, int n, value argum
 	return r;
 }
 
+/* It is called once, and the request is over: what it held goes at once, since to take the
+ * runtime lock again for that would cost a fifth of the request. */
 int nbdml_call_completion(void *user_data, int *error)
 {
-	const struct callback *c = user_data;
-	int r;
+	struct callback *c = user_data;
+	int r = 0;
 
-	if (c->fn == Val_unit)
-		return 0;
 	caml_leave_blocking_section();
-	{
+	if (Field(c->cell, FN) != Val_unit) {
 		CAMLparam0();
 		CAMLlocalN(arguments, 1);
 
 		r = call_with_error(user_data, "completion", 1, arguments, error);
 		CAMLdrop;
 	}
+	clear(c);
 	caml_enter_blocking_section_no_pending();
 	return r;
 }

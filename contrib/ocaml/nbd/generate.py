@@ -8,7 +8,8 @@ into the current directory.  A call X has the stub nbdml_X, and in OCaml the arg
 import re
 import sys
 
-sys.path.insert(0, sys.argv[1])
+if __name__ == '__main__':
+    sys.path.insert(0, sys.argv[1])
 from api import CALLS, CONSTANTS, ENUMS, FLAGS     # noqa: E402
 from gen import arguments                          # noqa: E402
 from ocamldoc import comment                       # noqa: E402
@@ -83,6 +84,16 @@ RESULTS = {
     'string': 'caml_copy_string(r)',
 }
 TOP = 'Made by contrib/ocaml/nbd/generate.py from lib/api.py.'
+
+
+def bindable(call):
+    """Whether the generator makes this call.  Of nbdd.h, what needs a C structure of its own
+    is for C programs, such as the daemon."""
+    if call.name in BY_HAND:
+        return False
+    known = all(a.callback or a.kind in KINDS or a.name in LENGTHS
+                or a.kind.startswith(('enum', 'flags', 'cmdflags')) for a in arguments(call))
+    return not call.own or (known and call.returns in ('int', *OTHERS))
 
 
 class Binding:
@@ -416,6 +427,7 @@ val with_handle : (t -> 'a) -> 'a
 
 {calls}(**/**)
 
+external unix_error_of_errno : int -> Unix.error = "nbdml_unix_error_of_errno"
 val command_flags : CMD_FLAG.t list -> int
 '''
 
@@ -463,6 +475,7 @@ module Buffer = struct
 end
 
 external errno_of_unix_error : Unix.error -> int = "nbdml_errno_of_unix_error"
+external unix_error_of_errno : int -> Unix.error = "nbdml_unix_error_of_errno"
 
 type t
 
@@ -576,7 +589,7 @@ def write(name, text):
 
 
 def main():
-    bindings = [Binding(c) for c in CALLS if c.name not in BY_HAND]
+    bindings = [Binding(c) for c in CALLS if bindable(c)]
     modules = {}
     for module in ('NBD', 'NBDD'):
         mine = [b for b in bindings if b.module == module]

@@ -148,6 +148,11 @@ void nbdml_raise(value error)
 	caml_raise_with_args(*caml_named_value("nbdd.NBD.Error"), 2, arguments);
 }
 
+value nbdml_unix_error_of_errno(value number)
+{
+	return unix_error_of_code(Int_val(number));
+}
+
 value nbdml_errno_of_unix_error(value error)
 {
 	return Val_int(code_of_unix_error(error));
