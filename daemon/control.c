@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "daemon/errand.h"
@@ -286,16 +285,13 @@ static void on_varlink_log(const char *text, void *userdata)
 	log_warning("control: %s", text);
 }
 
-int control_open(struct manager *m)
+int control_open(struct manager *m, int fd)
 {
 	char path[4096];
-	int fd, r;
+	int r;
 
 	snprintf(path, sizeof(path), "%s/" MANAGER_SOCKET, m->options.runtime_dir);
-	if (sd_listen_fds(1) == 1 && sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1,
-							NULL, 0) > 0)
-		fd = SD_LISTEN_FDS_START;
-	else
+	if (fd < 0)
 		fd = listen_on(path);
 	if (fd < 0) {
 		log_error("cannot listen on %s: %s", path, strerror(-fd));

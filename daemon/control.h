@@ -11,9 +11,9 @@
 #define CONTROL_ERROR_DEVICE_HELD	MANAGER_ERROR("DeviceHeld")
 #define CONTROL_ERROR_FAILED		MANAGER_ERROR("Failed")
 
-/* Listen on RUNTIME_DIR/control, or on the socket that systemd passed.  0 or -errno, and
- * what went wrong has been logged. */
-int control_open(struct manager *m);
+/* Listen on FD, which came from elsewhere, or for -1 on RUNTIME_DIR/control.  0 or -errno,
+ * and what went wrong has been logged. */
+int control_open(struct manager *m, int fd);
 
 /* Answer every Attach that waits for the device. */
 void control_attach_done(struct device *d);

@@ -129,7 +129,20 @@ static void kworker_destroy(struct kworker *w)
 	free(w);
 }
 
-int kworker_new(sd_event *event, const struct nbdk_ops *ops, struct kworker **ret)
+/* The socket that connected devices may be needed open: it is used on. */
+static int open_driver(struct kworker *w, int genl)
+{
+	int r = genl < 0 ? -EBADF : nbdk_open_fd(genl, &w->k);
+
+	return r < 0 ? nbdk_open(&w->k) : r;
+}
+
+int kworker_fd(const struct kworker *w)
+{
+	return nbdk_fd(w->k);
+}
+
+int kworker_new(sd_event *event, const struct nbdk_ops *ops, int genl, struct kworker **ret)
 {
 	struct kworker *w = calloc(1, sizeof(*w));
 	int r;
@@ -142,7 +155,7 @@ int kworker_new(sd_event *event, const struct nbdk_ops *ops, struct kworker **re
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->wake, NULL);
 	w->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = w->eventfd < 0 ? -errno : nbdk_open(&w->k);
+	r = w->eventfd < 0 ? -errno : open_driver(w, genl);
 	if (r >= 0)
 		r = sd_event_add_io(event, &w->source, w->eventfd, EPOLLIN, on_finished, w);
 	if (r >= 0)

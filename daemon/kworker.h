@@ -25,12 +25,16 @@ struct kjob {
 	int result;
 };
 
-int kworker_new(sd_event *event, const struct nbdk_ops *ops, struct kworker **ret);
+/* With netlink socket GENL (taken) of an earlier worker, when that is one, or with a new one
+ * for -1. */
+int kworker_new(sd_event *event, const struct nbdk_ops *ops, int genl, struct kworker **ret);
 /* Stops the thread unless it hangs in the kernel, which is then left behind. */
 void kworker_free(struct kworker *w);
 
 /* Queue JOB; its memory stays the caller's until done was called. */
 void kworker_submit(struct kworker *w, struct kjob *job);
 
+/* Its netlink socket. */
+int kworker_fd(const struct kworker *w);
 /* Since when the call under way has been running, 0 when none is (monotonic usec). */
 uint64_t kworker_busy_since(struct kworker *w);

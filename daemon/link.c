@@ -12,6 +12,7 @@
 
 #include "daemon/device_tls.h"
 #include "daemon/event.h"
+#include "daemon/fdstore.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/tls_watch.h"
@@ -175,6 +176,7 @@ void link_alive(struct link *l)
 	l->state = LINK_ALIVE;
 	l->since_real_usec = clock_usec(CLOCK_REALTIME);
 	watch(l);
+	fdstore_link(l);
 	if (l->tls.version)
 		tls_watch(l->device);
 }
@@ -202,6 +204,7 @@ bool link_adopt(struct link *l, const struct nbdk_sock *sock, int fd, uint64_t s
 	l->since_real_usec = since;
 	if (fd >= 0)
 		watch(l);
+	fdstore_link(l);
 	if (l->tls.version)
 		tls_watch(l->device);
 	return true;
@@ -242,6 +245,8 @@ void link_reset(struct link *l)
 		manager_kick(l->device->manager);
 	}
 	l->watch = sd_event_source_disable_unref(l->watch);
+	if (!l->device->manager->leaving)
+		fdstore_drop_link(l);
 	l->fd = fd_close(l->fd);
 	l->state = LINK_IDLE;
 	l->since_real_usec = 0;

@@ -34,6 +34,7 @@ struct link {
 	char peer[128];
 	const char *cut_why;		/* we ended it ourselves */
 	uint64_t since_real_usec;	/* CLOCK_REALTIME */
+	bool stored;			/* in systemd's store */
 	bool tried;			/* STATE_CONNECTING: its one attempt has ended */
 };
 

@@ -11,10 +11,11 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
-#include "daemon/adopt.h"
+#include "daemon/inherit.h"
 #include "daemon/lock.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/notify.h"
 #include "daemon/power.h"
 #include "lib/util/cleanup.h"
 
@@ -147,7 +148,7 @@ static int setup_loop(sd_event **ret)
 static int run(const struct manager_options *o)
 {
 	_cleanup_close_ int lock = -1;
-	struct adopt_fds fds = {};
+	struct inherited inherited;
 	struct manager *m;
 	sd_event *event;
 	int r;
@@ -156,6 +157,9 @@ static int run(const struct manager_options *o)
 	lock = lock_take(o->runtime_dir);
 	if (lock < 0)
 		return lock;
+	r = inherit_from_systemd(&inherited);
+	if (r < 0)
+		log_warning("cannot take what systemd passes: %s", strerror(-r));
 	load_modules();
 	r = setup_loop(&event);
 	if (r < 0)
@@ -164,14 +168,14 @@ static int run(const struct manager_options *o)
 	r = power_drop();
 	if (r < 0)
 		return r;
-	r = manager_new(o, event, &m);
+	r = manager_new(o, event, &inherited, &m);
 	if (r < 0)
 		return r;
-	adopt_devices(m, &fds);
-	adopt_fds_close(&fds);
+	adopt_devices(m, &inherited.links);
+	inherited_close(&inherited);
 	r = manager_load(m);
 	if (r >= 0) {
-		sd_notify(0, "READY=1");
+		(void)notify_send(m->notify, "READY=1");
 		log_info("ready: %zu device%s to attach", m->n_devices,
 			 m->n_devices == 1 ? "" : "s");
 		r = sd_event_loop(event);

@@ -6,12 +6,16 @@
 
 #include "daemon/control.h"
 #include "daemon/event.h"
+#include "daemon/fdstore.h"
+#include "daemon/inherit.h"
 #include "daemon/link.h"
 #include "daemon/log.h"
+#include "daemon/notify.h"
 #include "daemon/proto/varlink.h"
 #include "daemon/retry.h"
 #include "daemon/status.h"
 #include "daemon/store.h"
+#include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
 /* ---- the registry ------------------------------------------------------------------ */
@@ -222,9 +226,9 @@ static int fail(int r, const char *what)
 	return r;
 }
 
-static int open_kernel(struct manager *m)
+static int open_kernel(struct manager *m, int genl)
 {
-	int r = kworker_new(m->event, &nbdk_kernel_ops, &m->worker);
+	int r = kworker_new(m->event, &nbdk_kernel_ops, genl, &m->worker);
 
 	if (r == -ENOENT) {
 		log_error("this kernel has no nbd driver here: load it ('modprobe nbd'), and "
@@ -244,7 +248,7 @@ static int open_kernel(struct manager *m)
 	return r < 0 ? fail(r, "cannot receive network events") : 0;
 }
 
-static int open_all(struct manager *m)
+static int open_all(struct manager *m, struct inherited *inherited)
 {
 	int r;
 
@@ -262,12 +266,17 @@ static int open_all(struct manager *m)
 		r = sd_event_source_set_enabled(m->kick, SD_EVENT_OFF);
 	if (r < 0)
 		return fail(r, "cannot set up the event loop");
-	r = open_kernel(m);
-	return r < 0 ? r : control_open(m);
+	r = notify_open(&m->notify);
+	if (r < 0)
+		log_warning("cannot tell systemd anything: %s", strerror(-r));
+	r = open_kernel(m, STEAL_FD(inherited->genl));
+	if (r >= 0)
+		(void)fdstore_put(m, FDSTORE_GENL, kworker_fd(m->worker));
+	return r < 0 ? r : control_open(m, STEAL_FD(inherited->listen));
 }
 
 int manager_new(const struct manager_options *options, sd_event *event,
-		struct manager **ret)
+		struct inherited *inherited, struct manager **ret)
 {
 	struct manager *m = calloc(1, sizeof(*m));
 	int r;
@@ -276,7 +285,7 @@ int manager_new(const struct manager_options *options, sd_event *event,
 		return -ENOMEM;
 	m->options = *options;
 	m->event = event;
-	r = open_all(m);
+	r = open_all(m, inherited);
 	if (r < 0) {
 		manager_free(m);
 		return r;
@@ -289,6 +298,7 @@ void manager_free(struct manager *m)
 {
 	if (!m)
 		return;
+	m->leaving = true;
 	varlink_server_free(m->server);
 	while (m->n_devices)
 		device_free(m->devices[--m->n_devices]);
@@ -297,6 +307,7 @@ void manager_free(struct manager *m)
 	nbdk_net_close(m->net);
 	nbdk_diag_close(m->diag);
 	store_free(m->store);
+	notify_close(m->notify);
 	sd_event_source_disable_unref(m->save_timer);
 	sd_event_source_disable_unref(m->kick);
 	sd_event_source_disable_unref(m->status_timer);

@@ -19,6 +19,8 @@ struct device;
 struct watchers;
 struct varlink_server;
 struct store;
+struct notify;
+struct inherited;
 struct reports;
 struct child;
 
@@ -34,6 +36,7 @@ struct manager {
 	struct nbdk_net *net;
 	struct sandbox *sandbox;	/* of all children */
 	struct nbdk_diag *diag;		/* for links whose descriptors are lost */
+	struct notify *notify;		/* NULL: nobody wants to know */
 	struct store *store;		/* NULL: cannot be opened now */
 	char boot_id[STATE_BOOT_ID_MAX];
 	struct varlink_server *server;
@@ -51,11 +54,12 @@ struct manager {
 	struct reports *reports;	/* what was found at the start and left alone */
 	struct child *load_probe;	/* sees whether the files can be read */
 	bool load_due, conf_readable;
+	bool leaving;			/* devices stay, for the next nbdd */
 };
 
-/* 0 or -errno; what went wrong has been logged. */
+/* Takes of INHERITED what it uses.  0 or -errno; what went wrong has been logged. */
 int manager_new(const struct manager_options *options, sd_event *event,
-		struct manager **ret);
+		struct inherited *inherited, struct manager **ret);
 void manager_free(struct manager *m);
 /* Begin with the automatic devices of the files; later, when these cannot be read now. */
 int manager_load(struct manager *m);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/fdstore.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/store.h"
@@ -77,12 +78,15 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata)
 	struct manager *m = userdata;
 
 	m->save_timer = sd_event_source_disable_unref(m->save_timer);
-	for (size_t i = 0; i < m->n_devices; i++)
+	for (size_t i = 0; i < m->n_devices; i++) {
 		save_device(m->devices[i]);
+		for (size_t k = 0; k < m->devices[i]->n_links; k++)
+			fdstore_link(&m->devices[i]->links[k]);
+	}
 	return 0;
 }
 
-static void try_later(struct manager *m)
+void save_later(struct manager *m)
 {
 	if (!m->save_timer)
 		sd_event_add_time_relative(m->event, &m->save_timer, CLOCK_MONOTONIC,
@@ -99,7 +103,7 @@ static void note(struct device *d, int r)
 		device_log(d, LOG_NOTICE, "its state is saved again");
 	d->save_error = r;
 	if (r < 0)
-		try_later(d->manager);
+		save_later(d->manager);
 }
 
 static int write_text(struct device *d, const char *text, size_t len)

@@ -10,6 +10,8 @@
 /* Bring the file up to date, if it is not.  Never fails: what cannot be written now is a
  * warning of the device, and tried again. */
 void save_device(struct device *d);
+/* Look again in a second at every device: something could not be written or sent. */
+void save_later(struct manager *m);
 /* The device has gone: so does its file. */
 void save_forget(struct device *d);
 /* Let go of the file, and leave it there. */

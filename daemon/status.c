@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <systemd/sd-daemon.h>
 
 #include "daemon/log.h"
+#include "daemon/notify.h"
 #include "daemon/outage.h"
 #include "daemon/proto/varlink.h"
 #include "daemon/tls_status.h"
@@ -284,14 +284,16 @@ int status_watch(struct manager *m, struct varlink_call *call, const char *name)
 static void tell_systemd(const struct manager *m)
 {
 	size_t out = 0, pending = 0;
+	char text[128];
 
 	for (size_t i = 0; i < m->n_devices; i++) {
 		out += device_is_out(m->devices[i]);
 		pending += m->devices[i]->state == STATE_CONNECTING ||
 			   m->devices[i]->state == STATE_ATTACHING;
 	}
-	sd_notifyf(0, "STATUS=%zu attached, %zu of them without a server, %zu connecting",
-		   m->n_devices - pending, out, pending);
+	snprintf(text, sizeof(text), "STATUS=%zu attached, %zu of them without a server, %zu "
+		 "connecting", m->n_devices - pending, out, pending);
+	(void)notify_send(m->notify, text);	/* the next one will do */
 }
 
 static int on_change(sd_event_source *s, uint64_t usec, void *userdata)

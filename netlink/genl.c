@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "lib/util/fd.h"
+
 /* Lengths are all that is checked: the kernel is trusted, but may be newer. */
 static const struct nla_policy nbd_policy[NBD_ATTR_MAX + 1] = {
 	[NBD_ATTR_INDEX] = { .type = NLA_U32 },
@@ -191,15 +193,11 @@ static int resolve(struct genl *g)
 	return g->family ? 0 : -EBADMSG;
 }
 
-int genl_open(struct genl *g)
+static int set_up(struct genl *g)
 {
 	const int one = 1;
 	int r;
 
-	*g = (struct genl){ 0 };
-	r = sock_open(NETLINK_GENERIC, &g->sock);
-	if (r < 0)
-		return r;
 	/* Errors need not carry our request back; old kernels cannot leave it out. */
 	setsockopt(nl_socket_get_fd(g->sock), SOL_NETLINK, NETLINK_CAP_ACK, &one,
 		   sizeof one);
@@ -208,6 +206,24 @@ int genl_open(struct genl *g)
 	if (r < 0)
 		genl_close(g);
 	return r;
+}
+
+int genl_open(struct genl *g)
+{
+	int r;
+
+	*g = (struct genl){ 0 };
+	r = sock_open(NETLINK_GENERIC, &g->sock);
+	return r < 0 ? r : set_up(g);
+}
+
+int genl_open_fd(struct genl *g, int fd)
+{
+	int r;
+
+	*g = (struct genl){ 0 };
+	r = sock_open_fd(NETLINK_GENERIC, fd, &g->sock);
+	return r < 0 ? r : set_up(g);
 }
 
 void genl_close(struct genl *g)
@@ -219,20 +235,37 @@ void genl_close(struct genl *g)
 	*g = (struct genl){ 0 };
 }
 
-int nbdk_open(struct nbdk **ret)
+static int open_with(int fd, struct nbdk **ret)
 {
 	struct nbdk *k = malloc(sizeof *k);
 	int r;
 
-	if (!k)
+	if (!k) {
+		fd_close(fd);
 		return -ENOMEM;
-	r = genl_open(&k->genl);
+	}
+	r = fd < 0 ? genl_open(&k->genl) : genl_open_fd(&k->genl, fd);
 	if (r < 0) {
 		free(k);
 		return r;
 	}
 	*ret = k;
 	return 0;
+}
+
+int nbdk_open(struct nbdk **ret)
+{
+	return open_with(-1, ret);
+}
+
+int nbdk_open_fd(int fd, struct nbdk **ret)
+{
+	return open_with(fd, ret);
+}
+
+int nbdk_fd(const struct nbdk *k)
+{
+	return nl_socket_get_fd(k->genl.sock);
 }
 
 void nbdk_close(struct nbdk *k)

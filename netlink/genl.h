@@ -33,6 +33,8 @@ struct nbdk {
 /* 0 or -errno; -ENOENT: the kernel has no family `nbd` (or not for this network namespace:
  * the family exists in the initial one only). */
 _must_check_ int genl_open(struct genl *g);
+/* With FD as its socket, which is closed on failure. */
+_must_check_ int genl_open_fd(struct genl *g, int fd);
 void genl_close(struct genl *g);
 
 /* Start a request with COMMAND of the nbd family; attributes are put into the result. */

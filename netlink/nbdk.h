@@ -53,6 +53,9 @@ struct nbdk;
 
 /* -ENOENT: no nbd driver, or not the initial network namespace, where alone it is. */
 int nbdk_open(struct nbdk **ret);
+/* With FD, a socket that an nbdk had in another process.  Taken at 0, else closed. */
+int nbdk_open_fd(int fd, struct nbdk **ret);
+int nbdk_fd(const struct nbdk *k);
 void nbdk_close(struct nbdk *k);
 
 /* The operations behind one seam, so that the daemon's transitions can be tested alone.

@@ -42,6 +42,24 @@ int sock_open(int protocol, struct nl_sock **ret)
 	return 0;
 }
 
+int sock_open_fd(int protocol, int fd, struct nl_sock **ret)
+{
+	struct nl_sock *sock = nl_socket_alloc();
+	char rest[64];
+	int r = sock ? sock_errno(nl_socket_set_fd(sock, protocol, fd)) : -ENOMEM;
+
+	if (r < 0) {
+		fd_close(fd);
+		if (sock)
+			nl_socket_free(sock);
+		return r;
+	}
+	while (recv(fd, rest, sizeof rest, MSG_DONTWAIT) >= 0 || errno == ENOBUFS)
+		;
+	*ret = sock;
+	return 0;
+}
+
 int sock_listen(struct nl_sock *sock, int bytes)
 {
 	int fd = nl_socket_get_fd(sock);

@@ -10,6 +10,10 @@
 /* A bound socket of PROTOCOL (NETLINK_*).  0 or -errno. */
 _must_check_ int sock_open(int protocol, struct nl_sock **ret);
 
+/* With FD, a bound socket of PROTOCOL, which is the result's, or closed on failure.  What an
+ * earlier owner has not read is thrown away. */
+_must_check_ int sock_open_fd(int protocol, int fd, struct nl_sock **ret);
+
 /* Make SOCK a listener that never blocks: its receive buffer holds about BYTES. */
 _must_check_ int sock_listen(struct nl_sock *sock, int bytes);
 

@@ -2,12 +2,14 @@
 import hashlib
 import json
 import random
+import signal
 import time
 
 import pytest
 
 from tests.harness.daemon import Daemon
 from tests.harness.paths import NBDCTL
+from tests.harness.service import Service
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
 from tests.kernel.cost import all_connected
@@ -247,6 +249,33 @@ def test_a_detach_that_was_under_way_is_finished(guest, server):
         p.wait(20)
         wait_until(lambda: not connected(guest) and not daemon.status(), 20)
         assert states(daemon) == {}
+
+
+@pytest.mark.parametrize('sig', [signal.SIGKILL, signal.SIGTERM], ids=['KILL', 'TERM'])
+def test_descriptors_come_back_from_the_service_manager(guest, server, sig):
+    with Service(guest) as service:
+        device = service.attach(server.uri, name='one', connections=2, requeue_interval='200ms',
+                                reconnect_delay='20ms')
+        writer = Workload(guest, device, size='16M', direct=True).start()
+        wait_until(lambda: not guest.children(service.pid))
+        fds = len(guest.proc_fds(service.pid))
+        service.kill(sig)
+        assert '2 of 2 connections alive, 2 with its descriptor' in service.log()
+        # With them a reconnect is possible, and takes the old ones out of the store.
+        service.ctl('reconnect', 'one')
+        wait_until(all_connected(service, 1, 1), 40)
+        server.restart()
+        wait_until(all_connected(service, 1, 2), 40)
+        service.kill(sig)
+        # Two connections, and the netlink socket that connected the device.
+        assert service.events('started')[-1].endswith('with 3 descriptors')
+        wait_until(lambda: not guest.children(service.pid))
+        assert len(guest.proc_fds(service.pid)) == fds
+        writer.wait_flowing(60)
+        writer.finish()
+        service.detach('one')
+        service.kill(sig)
+        assert service.events('started')[-1].endswith('with 1 descriptors')
 
 
 def test_kills_at_random_instants_lose_nothing(guest):

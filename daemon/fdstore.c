@@ -1,0 +1,52 @@
+#include "daemon/fdstore.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "daemon/link.h"
+#include "daemon/manager.h"
+#include "daemon/notify.h"
+#include "daemon/save.h"
+
+#define TEXT_ROOM	128
+
+/* A descriptor that hangs up systemd drops by itself. */
+int fdstore_put(struct manager *m, const char *name, int fd)
+{
+	char text[TEXT_ROOM * 2];
+
+	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name);
+	return notify_send_fd(m->notify, text, fd);
+}
+
+static void link_name(char name[static TEXT_ROOM], const struct link *l)
+{
+	snprintf(name, TEXT_ROOM, "nbd%d-%llu", l->device->index,
+		 (unsigned long long)l->sock.inode);
+}
+
+void fdstore_link(struct link *l)
+{
+	struct manager *m = l->device->manager;
+	char name[TEXT_ROOM];
+
+	if (l->stored || l->fd < 0 || l->state != LINK_ALIVE)
+		return;
+	link_name(name, l);
+	l->stored = fdstore_put(m, name, l->fd) >= 0;
+	if (!l->stored)
+		save_later(m);
+}
+
+void fdstore_drop_link(struct link *l)
+{
+	char name[TEXT_ROOM], text[TEXT_ROOM * 2];
+
+	if (!l->stored)
+		return;
+	link_name(name, l);
+	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	/* If not now, then never: one whose connection has ended goes by itself. */
+	(void)notify_send(l->device->manager->notify, text);
+	l->stored = false;
+}
