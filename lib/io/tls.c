@@ -13,130 +13,9 @@
 #include "lib/util/cleanup.h"
 #include "lib/util/fd.h"
 
-/* ---- below gnutls: the socket ---- */
-
-static ssize_t read_socket(struct tls *s, int flags)
-{
-	ssize_t r;
-
-	do
-		r = recv(s->fd, s->in, IN_SIZE, flags);
-	while (r < 0 && errno == EINTR);
-	if (r < 0) {
-		if (errno != EAGAIN)
-			s->io_error = errno;
-		return -errno;
-	}
-	s->eof = r == 0;
-	s->in_first = 0;
-	s->in_len = (size_t)r;
-	return r;
-}
-
-/* Follow the borders of the records: what gnutls keeps of one that it has taken in part cannot
- * be asked for ("RFC 8446", 5.1: a header of 5 bytes, the last two of which are the length). */
-static void follow(struct tls *s, const uint8_t *p, size_t len)
-{
-	while (len) {
-		size_t n = MIN(len, s->record_left);
-
-		if (!n) {
-			s->header[s->header_len++] = *p;
-			n = 1;
-			if (s->header_len == RECORD_HEADER) {
-				s->record_left = (size_t)s->header[3] << 8 | s->header[4];
-				s->header_len = 0;
-			}
-		} else {
-			s->record_left -= n;
-		}
-		p += n;
-		len -= n;
-	}
-}
-
-static ssize_t pull(gnutls_transport_ptr_t ptr, void *data, size_t size)
-{
-	struct tls *s = ptr;
-	ssize_t r = -EAGAIN;
-
-	if (!s->in_len && !s->eof && s->may_read) {
-		s->may_read = false;
-		r = read_socket(s, MSG_DONTWAIT);
-	}
-	if (!s->in_len) {
-		if (s->eof)
-			return 0;
-		gnutls_transport_set_errno(s->session, (int)-r);
-		return -1;
-	}
-	size = MIN(size, s->in_len);
-	memcpy(data, s->in + s->in_first, size);
-	follow(s, data, size);
-	s->in_first += size;
-	s->in_len -= size;
-	return (ssize_t)size;
-}
-
-static int pull_timeout(gnutls_transport_ptr_t ptr, unsigned msec)
-{
-	const struct tls *s = ptr;
-
-	return s->in_len || s->eof;
-}
-
-/* gnutls never hears of a full socket, so that it keeps no half-sent record. */
-static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *iov, int n)
-{
-	struct tls *s = ptr;
-	size_t total = 0;
-
-	for (int i = 0; i < n; i++) {
-		int r = buffer_append(&s->out, iov[i].iov_base, iov[i].iov_len);
-
-		if (r < 0) {
-			gnutls_transport_set_errno(s->session, -r);
-			return -1;
-		}
-		total += iov[i].iov_len;
-	}
-	return (ssize_t)total;
-}
-
-/* 0 when the socket took all, or -errno (-EAGAIN: it is full). */
-static int flush_out(struct tls *s)
-{
-	while (s->out_first < s->out.len) {
-		ssize_t r = send(s->fd, s->out.data + s->out_first, s->out.len - s->out_first,
-				 MSG_NOSIGNAL | MSG_DONTWAIT);
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0)
-			return -errno;
-		s->out_first += (size_t)r;
-	}
-	s->out.len = s->out_first = 0;
-	return 0;
-}
-
-/* ---- above gnutls: the transport ---- */
-
-static size_t pending(const struct tls *s)
-{
-	return s->in_len + gnutls_record_check_pending(s->session);
-}
-
-static size_t tls_pending(struct transport *t)
-{
-	const struct tls *s = t->tls;
-
-	return pending(s) + s->ended;
-}
-
 static ssize_t tls_fill(struct transport *t)
 {
-	return read_socket(t->tls, 0);
+	return tls_read_socket(t->tls, 0);
 }
 
 static bool tls_unsent(struct transport *t)
@@ -144,166 +23,20 @@ static bool tls_unsent(struct transport *t)
 	return t->tls->out.len > 0;
 }
 
+static int tls_flush(struct transport *t)
+{
+	return tls_flush_out(t->tls);
+}
+
 static const char *tls_message(struct transport *t)
 {
 	return t->tls->message[0] ? t->tls->message : NULL;
 }
 
-static int end(struct tls *s, int r)
-{
-	s->ended = true;
-	s->end = r;
-	return r;
-}
-
-/* gnutls_record_recv returned ERROR <= 0: -EAGAIN when that is no fault of the connection,
- * else how it ended. */
-static int receive_error(struct tls *s, int error)
-{
-	switch (error) {
-	case 0:				/* close_notify */
-	case GNUTLS_E_PREMATURE_TERMINATION:
-		return end(s, 0);	/* the NBD protocol tells whether it is too early */
-	case GNUTLS_E_PULL_ERROR:
-		return end(s, s->io_error ? -s->io_error : -EIO);
-	case GNUTLS_E_REHANDSHAKE:	/* TLS 1.2: a client may decline */
-		gnutls_alert_send(s->session, GNUTLS_AL_WARNING, GNUTLS_A_NO_RENEGOTIATION);
-		return -EAGAIN;
-	default:
-		if (!gnutls_error_is_fatal(error))
-			return -EAGAIN;
-		return end(s, tls_record_reason(s->session, error, s->message));
-	}
-}
-
-/* Receive to one piece.  Bytes, 0 for nothing there, or negative at the end. */
-static ssize_t receive_piece(struct tls *s, uint8_t *to, size_t len)
-{
-	size_t got = 0;
-
-	while (got < len) {
-		size_t before = pending(s);
-		ssize_t r = gnutls_record_recv(s->session, to + got, len - got);
-
-		if (r > 0) {
-			got += (size_t)r;
-			continue;
-		}
-		if (receive_error(s, (int)r) != -EAGAIN)
-			break;
-		/* A ticket, a key update or a warning was taken: there may be more behind. */
-		if (!pending(s) || pending(s) == before)
-			break;
-	}
-	return (ssize_t)got;
-}
-
-/* What is buffered comes before the socket is asked for more.  It never waits: `fill` does. */
-static ssize_t tls_recv(struct transport *t, const struct iovec *iov, size_t n, bool wait)
-{
-	struct tls *s = t->tls;
-	size_t got = 0;
-
-	s->may_read = !pending(s);
-	for (size_t i = 0; i < n && !s->ended; i++) {
-		size_t r = (size_t)receive_piece(s, iov[i].iov_base, iov[i].iov_len);
-
-		got += r;
-		if (r < iov[i].iov_len)
-			break;
-	}
-	/* Answers that gnutls gave; what fails here fails again at the next send. */
-	if (s->out.len)
-		flush_out(s);
-	if (got)
-		return (ssize_t)got;
-	return s->ended ? s->end : -EAGAIN;
-}
-
-/* One record of LEN bytes: 0 or -errno. */
-static int send_record(struct tls *s, const uint8_t *p, size_t len)
-{
-	while (len) {
-		ssize_t r = gnutls_record_send(s->session, p, len);
-
-		if (r < 0)
-			return tls_record_reason(s->session, (int)r, s->message);
-		p += r;
-		len -= (size_t)r;
-	}
-	return 0;
-}
-
-struct cursor {
-	const struct iovec *iov;
-	size_t n, at, offset;
-};
-
-static size_t take(struct cursor *c, size_t len)
-{
-	c->offset += len;
-	if (c->offset == c->iov[c->at].iov_len) {
-		c->at++;
-		c->offset = 0;
-	}
-	return len;
-}
-
-/* Send one record's worth: from the user's memory when it is there in one piece, else small
- * pieces side by side.  Bytes or -errno. */
-static ssize_t send_some(struct tls *s, struct cursor *c)
-{
-	size_t len = 0;
-	int r;
-
-	while (c->at < c->n && len < RECORD_MAX) {
-		const uint8_t *p = (uint8_t *)c->iov[c->at].iov_base + c->offset;
-		size_t left = c->iov[c->at].iov_len - c->offset;
-
-		if (left >= RECORD_MAX) {
-			if (len)
-				break;
-			r = send_record(s, p, RECORD_MAX);
-			return r < 0 ? r : (ssize_t)take(c, RECORD_MAX);
-		}
-		left = MIN(left, RECORD_MAX - len);
-		memcpy(s->stage + len, p, left);
-		len += take(c, left);
-	}
-	r = send_record(s, s->stage, len);
-	return r < 0 ? r : (ssize_t)len;
-}
-
-static ssize_t tls_send(struct transport *t, const struct iovec *iov, size_t n)
-{
-	struct cursor c = { .iov = iov, .n = n };
-	struct tls *s = t->tls;
-	size_t sent = 0;
-	int r = s->out.len < OUT_ENOUGH ? 0 : flush_out(s);
-
-	while (r == 0 && c.at < c.n) {
-		ssize_t some = send_some(s, &c);
-
-		if (some < 0)
-			return some;
-		sent += (size_t)some;
-		if (s->out.len >= OUT_ENOUGH)
-			r = flush_out(s);
-	}
-	if (r == 0)
-		r = flush_out(s);
-	if (r < 0 && r != -EAGAIN)
-		return r;
-	return sent ? (ssize_t)sent : -EAGAIN;
-}
-
-static int tls_flush(struct transport *t)
-{
-	return flush_out(t->tls);
-}
-
 void tls_free(struct tls *s)
 {
+	record_way_deinit(&s->receive);
+	record_way_deinit(&s->send);
 	if (s->session)
 		gnutls_deinit(s->session);
 	tls_credentials_free(&s->keys);
@@ -319,8 +52,9 @@ static void tls_close(struct transport *t)
 
 	/* A farewell without waiting, if it can be sent. */
 	if (s->active && !s->end && !s->message[0]) {
+		tls_records_end(s);
 		gnutls_bye(s->session, GNUTLS_SHUT_WR);
-		flush_out(s);
+		tls_flush_out(s);
 	}
 	tls_free(s);
 	fd_close(t->fd);
@@ -339,6 +73,23 @@ static const struct transport_ops tls_ops = {
 
 /* ---- setting up ---- */
 
+#define PSK ":+ECDHE-PSK:+DHE-PSK:+PSK"
+/* A pre-shared key goes with SHA-256, and gnutls prefers AES-256-GCM, CHACHA20, AES-128-GCM:
+ * the first is out in TLS 1.3, where it goes with SHA-384, and the second is several times
+ * slower than the third.  What is older comes behind them. */
+#define AES_FIRST \
+	":-CHACHA20-POLY1305:-AES-256-CCM:-AES-128-CCM:-AES-256-CBC:-AES-128-CBC" \
+	":+CHACHA20-POLY1305:+AES-256-CCM:+AES-128-CCM:+AES-256-CBC:+AES-128-CBC"
+
+static bool aes_is_fast(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	return __builtin_cpu_supports("aes");
+#else
+	return false;
+#endif
+}
+
 static int set_priority(struct tls *s, const struct tls_config *config, char *message)
 {
 	const char *given = config->priority ? config->priority : "NORMAL", *where = NULL;
@@ -347,7 +98,7 @@ static int set_priority(struct tls *s, const struct tls_config *config, char *me
 	int r;
 
 	if (s->keys.psk)
-		more = ":+ECDHE-PSK:+DHE-PSK:+PSK";
+		more = config->priority || !aes_is_fast() ? PSK : PSK AES_FIRST;
 	/* TLS 1.3 has no anonymous key exchange; a server that knows no other would take it
 	 * for the version and then fail. */
 	else if (s->keys.anonymous && !config->priority)
@@ -404,10 +155,7 @@ static int set_up(struct tls *s, const struct tls_config *config, char *message)
 	if (s->keys.x509 && config->verify_peer)
 		gnutls_session_set_verify_cert(s->session, s->hostname, 0);
 	gnutls_handshake_set_timeout(s->session, GNUTLS_INDEFINITE_TIMEOUT);
-	gnutls_transport_set_ptr(s->session, s);
-	gnutls_transport_set_pull_function(s->session, pull);
-	gnutls_transport_set_pull_timeout_function(s->session, pull_timeout);
-	gnutls_transport_set_vec_push_function(s->session, push);
+	tls_socket_set(s);
 	return 0;
 }
 
@@ -451,7 +199,7 @@ int tls_handshake(struct transport *t, char message[static TLS_MESSAGE_MAX])
 		r = gnutls_handshake(s->session);
 	while (r < 0 && r != GNUTLS_E_AGAIN && !gnutls_error_is_fatal(r));
 	/* The last words are worth sending also after a failure: the alert tells why. */
-	e = flush_out(s);
+	e = tls_flush_out(s);
 	if (e < 0 && e != -EAGAIN && !s->io_error)
 		s->io_error = -e;
 	a.io_error = s->io_error;
@@ -459,10 +207,13 @@ int tls_handshake(struct transport *t, char message[static TLS_MESSAGE_MAX])
 		return -EAGAIN;
 	if (r < 0) {
 		r = tls_handshake_reason(&a, r, message);
-		return end(s, r);
+		return tls_end(s, r);
 	}
 	s->active = true;
-	return check_authentication(s, message);
+	r = check_authentication(s, message);
+	if (r == 0)
+		tls_records_begin(s);
+	return r;
 }
 
 char *tls_description(struct transport *t)

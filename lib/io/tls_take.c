@@ -75,6 +75,9 @@ int tls_settle(struct transport *t, char message[static TLS_MESSAGE_MAX])
 	struct iovec iov = { &byte, 1 };
 	ssize_t r;
 
+	if (s->plain_len)
+		return tls_fail(message, -EPROTO, "server sent bytes that nobody asked for");
+	tls_records_end(s);
 	for (unsigned i = 0; unread(s); i++) {
 		if (i == SETTLE_MAX)
 			return tls_fail(message, -EPROTO, "TLS: server goes on sending");
@@ -140,7 +143,12 @@ static int direction(struct tls *s, bool receive, struct nbdd_tls_state *state)
 int tls_state(struct transport *t, struct nbdd_tls_state *ret,
 	      char message[static TLS_MESSAGE_MAX])
 {
-	struct tls *s = t->tls;
+	return tls_session_state(t->tls, ret, message);
+}
+
+int tls_session_state(struct tls *s, struct nbdd_tls_state *ret,
+		      char message[static TLS_MESSAGE_MAX])
+{
 	struct nbdd_tls_state state = { .version = version_number(s->session) };
 	size_t record = gnutls_record_get_max_size(s->session);
 
@@ -150,10 +158,10 @@ int tls_state(struct transport *t, struct nbdd_tls_state *ret,
 				"CHACHA20-POLY1305 can",
 				gnutls_protocol_get_name(gnutls_protocol_get_version(s->session)),
 				gnutls_cipher_get_name(gnutls_cipher_get(s->session)));
-	if (record < RECORD_MAX)
+	if (record < RECORD_PLAIN_MAX)
 		return tls_fail(message, -ENOTSUP, "TLS: server takes records of at most %zu "
 				"bytes, which cannot be taken over; expected %d", record,
-				RECORD_MAX);
+				RECORD_PLAIN_MAX);
 	if (direction(s, true, &state) < 0 || direction(s, false, &state) < 0) {
 		explicit_bzero(&state, sizeof(state));
 		return tls_fail(message, -EPROTO, "TLS: gnutls does not tell the state of %s",

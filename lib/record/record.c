@@ -159,7 +159,14 @@ static int check_header(const struct record_way *w, const uint8_t *header, struc
 
 int record_open(struct record_way *w, uint8_t *record, size_t have, struct record *ret)
 {
-	uint8_t nonce[12], aad[13], *data = record + record_prefix(w);
+	return record_open_to(w, record, have, record + record_prefix(w), ret);
+}
+
+int record_open_to(struct record_way *w, const uint8_t *record, size_t have, uint8_t *to,
+		   struct record *ret)
+{
+	const uint8_t *data = record + record_prefix(w);
+	uint8_t nonce[12], aad[13];
 	size_t aad_len, sealed;
 	int r;
 
@@ -176,10 +183,10 @@ int record_open(struct record_way *w, uint8_t *record, size_t have, struct recor
 	make_nonce(w, record + RECORD_HEADER, nonce);
 	aad_len = make_aad(w, record, ret->len, aad);
 	if (gnutls_aead_cipher_decrypt(w->aead, nonce, sizeof(nonce), aad, aad_len, TAG, data,
-				       sealed, data, &ret->len) < 0)
+				       sealed, to, &ret->len) < 0)
 		return fault(ret, "sent a TLS record that is not authentic");
 	w->sequence++;
-	ret->data = data;
+	ret->data = to;
 	if (w->version == 0x0304) {
 		r = open_inner(ret);
 		if (r < 0)

@@ -70,7 +70,7 @@ _must_check_ ssize_t record_seal(struct record_way *w, enum record_type type,
 struct record {
 	uint8_t type;			/* enum record_type, or what the peer made of it */
 	size_t size;			/* of the whole record, in bytes */
-	const uint8_t *data;		/* inside the record */
+	const uint8_t *data;		/* inside the record, or where it was to go */
 	size_t len;
 	const char *why;		/* static text at -EPROTO: what the peer did */
 };
@@ -79,3 +79,13 @@ struct record {
  * bytes are needed: see record_size), or -EPROTO with ret->why. */
 _must_check_ int record_open(struct record_way *w, uint8_t *record, size_t have,
 			     struct record *ret);
+/* The same with the data going TO, which has room for record_room() bytes and may hold
+ * anything after a failure; the record stays as it is. */
+_must_check_ int record_open_to(struct record_way *w, const uint8_t *record, size_t have,
+				uint8_t *to, struct record *ret);
+
+/* What a record of SIZE bytes may need when it is opened: its data and what goes around it. */
+static inline size_t record_room(const struct record_way *w, size_t size)
+{
+	return size - record_prefix(w) - 16;
+}

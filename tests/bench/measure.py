@@ -7,12 +7,14 @@ import collections
 import contextlib
 import json
 import os
+import pathlib
 import resource
 import statistics
 import subprocess
 import tempfile
 
 from tests.harness.paths import BUILD
+from tests.harness.pki import make_keys
 
 BENCH = BUILD / 'bench'
 # DIRECTORY is where a program finds libnbd.so.0, None for the system's.
@@ -44,21 +46,38 @@ def pinned(processor, argv):
 
 
 @contextlib.contextmanager
+def serving(argv):
+    """Run a server on its processor; gives the address that it tells."""
+    server = subprocess.Popen(pinned(processors()[1], argv), stdout=subprocess.PIPE, text=True)
+    try:
+        yield server.stdout.readline().split()[1]
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+# The same cipher for every library, whatever they prefer.
+TLS = 'NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+ECDHE-PSK'
+
+
+@contextlib.contextmanager
 def nullserver(transport='unix', simple=False):
-    """Run nullserver on `unix` or `tcp`; gives its URI."""
-    with tempfile.TemporaryDirectory(prefix='nbdd-bench.') as directory:
-        where = f'unix:{directory}/s' if transport == 'unix' else 'tcp:0'
-        server = subprocess.Popen(
-            pinned(processors()[1], [BENCH / 'nullserver', where] + ['simple'] * simple),
-            stdout=subprocess.PIPE, text=True)
-        try:
-            at = server.stdout.readline().split()[1]
-            yield (f'nbd+unix:///?socket={at}' if transport == 'unix'
-                   else f'nbd://127.0.0.1:{at}')
-        finally:
-            server.kill()
-            server.wait()
-            server.stdout.close()
+    """Run nullserver on `unix`, `tcp`, or `tls` over a Unix socket; gives its URI."""
+    with tempfile.TemporaryDirectory(prefix='nbdd-bench.') as directory, \
+            contextlib.ExitStack() as stack:
+        where = 'tcp:0' if transport == 'tcp' else f'unix:{directory}/s'
+        at = stack.enter_context(
+            serving([BENCH / 'nullserver', where] + ['simple'] * simple))
+        if transport == 'tls':
+            keys, _ = make_keys(pathlib.Path(directory))
+            at = stack.enter_context(serving(
+                [BUILD / 'tests' / 'tlsfront', f'unix:{directory}/t', where, f'psk:{keys}',
+                 TLS]))
+            yield f'nbds+unix://alice@/?socket={at}&tls-psk-file={keys}'
+        else:
+            yield (f'nbd://127.0.0.1:{at}' if transport == 'tcp'
+                   else f'nbd+unix:///?socket={at}')
 
 
 def loaded_library(client):

@@ -47,6 +47,8 @@ static struct nbd_handle *open_handle(const struct options *o, bool connect)
 		fail("nbd_create");
 	if (o->simple && nbd_set_request_structured_replies(h, false))
 		fail("nbd_set_request_structured_replies");
+	if (nbd_set_uri_allow_local_file(h, true))
+		fail("nbd_set_uri_allow_local_file");
 	if (connect && nbd_connect_uri(h, o->uri))
 		fail("nbd_connect_uri");
 	return h;

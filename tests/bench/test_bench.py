@@ -55,6 +55,13 @@ def test_every_mode_gives_figures_and_right_data(uri, name):
         assert figures['cpu_ns'] > 0 and (figures['calls'] > 0) == (mode != 'create'), mode
 
 
+@pytest.mark.parametrize('name', measure.LIBRARIES)
+@pytest.mark.parametrize('mode', ['r4k_qd64', 'r256k_qd8', 'w4k_qd16', 'connect'])
+def test_over_tls(name, mode):
+    with measure.nullserver('tls') as uri:
+        assert run(name, mode, uri, 20)['ops'] >= 20
+
+
 @pytest.mark.parametrize('name', measure.CLIENTS)
 @pytest.mark.parametrize('mode', ['sync_r4k', 'mix4k_qd64', 'r256k_qd8', 'r4k_qd4_x64'])
 def test_without_structured_replies(simple_uri, uri, name, mode):

@@ -64,6 +64,12 @@ def test_nbdcopy_is_no_slower_and_clearly_faster_with_small_requests(host, size,
     pytest.fail(f'nbdcopy --request-size={size}: {found:.2f} times less CPU, not {factor}')
 
 
+@pytest.mark.parametrize('mode, factor', [('r4k_qd64', 1.6), ('w4k_qd64', 1.6),
+                                          ('r256k_qd8', 1.1), ('w256k_qd8', 1.05)])
+def test_tls_costs_less_than_on_the_distributions_library(mode, factor):
+    holds(mode, at_least(mode, factor), transport='tls')
+
+
 @pytest.mark.parametrize('simple', [False, True])
 def test_reads_at_depth_64_take_half_a_system_call_at_most(simple):
     holds('r4k_qd64', calls_at_most('r4k_qd64', 0.5), simple=simple)

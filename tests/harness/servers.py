@@ -10,6 +10,7 @@ same object can be started again on the same address, with other properties.
 import signal
 import urllib.parse
 
+from tests.harness.paths import BUILD
 from tests.harness.wait import wait_until
 
 
@@ -176,3 +177,20 @@ class NbdServer(Server):
         self.machine.run(['rm', '-f', f'{self.config}.pid'])    # of one that was killed
         # With its option to stay in the foreground it serves one client only.
         return Daemon(self.machine, self.argv(), f'{self.config}.pid')
+
+
+class TlsFront(Server):
+    """TLS before SERVER, which has none, and EVENTS while data flows: see tlsfront.c.
+    CREDENTIALS are 'psk:FILE' or 'x509:DIRECTORY'."""
+
+    def __init__(self, machine, server, credentials, priority='NORMAL:+ECDHE-PSK:+PSK',
+                 events=(), **address):
+        self.server, self.credentials, self.priority = server, credentials, priority
+        self.events = list(events)
+        super().__init__(machine, **address)
+
+    def argv(self):
+        at, upstream = (f'unix:{s.socket}' if s.socket else f'tcp:{s.port}'
+                        for s in (self, self.server))
+        return [BUILD / 'tests' / 'tlsfront', at, upstream, self.credentials, self.priority,
+                *self.events]

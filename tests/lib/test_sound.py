@@ -7,7 +7,8 @@ import pytest
 
 from tests.harness.builds import sanitized
 from tests.harness.paths import BUILD
-from tests.harness.servers import Nbdkit
+from tests.harness.pki import make_keys
+from tests.harness.servers import Nbdkit, TlsFront
 
 OURS = {**os.environ, 'LD_LIBRARY_PATH': str(BUILD)}
 
@@ -25,6 +26,41 @@ def test_threads_race_for_nothing(host):
     with Nbdkit(host, ['memory', '64M']) as server:
         r = run([program, server.socket], {**os.environ, 'TSAN_OPTIONS': 'halt_on_error=0'})
     assert (r.stdout, r.stderr) == ('8 threads, 48 handles\n', '')
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return make_keys(tmp_path)[0]
+
+
+@pytest.mark.slow
+def test_threads_race_for_nothing_with_tls(host, keys):
+    program = sanitized('thread', 'lib_threads')['lib_threads']
+    with Nbdkit(host, ['memory', '64M'], options=['--tls=require', f'--tls-psk={keys}']) as s:
+        # gnutls itself is not built for it; what it does is under the handle's lock.
+        r = run([program, s.socket, keys], {**os.environ, 'TSAN_OPTIONS': 'halt_on_error=0'})
+    assert (r.stdout, r.stderr) == ('8 threads, 48 handles\n', '')
+
+
+EVENTS = ['7:ticket', '=30:keyupdate', '=60:keyupdate-both']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', ['address,undefined', 'valgrind'])
+def test_tls_is_sound(host, keys, how):
+    """A server that keeps to the end, and one that sends tickets and changes keys."""
+    if how == 'valgrind':
+        argv = ['valgrind', '-q', '--error-exitcode=99', '--leak-check=full',
+                '--errors-for-leak-kinds=definite,indirect,possible',
+                BUILD / 'tests' / 'lib_tls']
+    else:
+        argv = [sanitized(how, 'lib_tls')['lib_tls']]
+    options = ['--tls=on', f'--tls-psk={keys}']
+    with Nbdkit(host, ['memory', '8M'], options=options) as server:
+        assert run([*argv, server.socket, keys, '1']).stdout == 'encrypted\n'
+    with Nbdkit(host, ['memory', '8M']) as server, \
+            TlsFront(host, server, f'psk:{keys}', events=EVENTS) as front:
+        assert run([*argv, front.socket, keys, '2']).stdout == 'encrypted\n'
 
 
 def test_one_handle_serves_many_threads(host):

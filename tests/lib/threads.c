@@ -1,5 +1,6 @@
-/* threads SOCKET: one handle in the hands of many threads, and many handles in one loop.
- * Built with ThreadSanitizer; SOCKET is a server's that can do all commands, 64 MiB big. */
+/* threads SOCKET [PSK-FILE]: one handle in the hands of many threads, and many handles in one
+ * loop.  Built with ThreadSanitizer; SOCKET is a server's that can do all commands, 64 MiB big;
+ * with PSK-FILE, one that wants TLS and user alice. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -24,11 +25,25 @@ struct reader {
 	atomic_int done, error;
 };
 
-static struct nbd_handle *connected(const char *socket)
+static const char *psk_file;
+
+static struct nbd_handle *new_handle(void)
 {
 	struct nbd_handle *h = nbd_create();
 
-	CHECK(h && nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0);
+	CHECK(h);
+	if (psk_file)
+		CHECK(nbd_set_tls(h, LIBNBD_TLS_REQUIRE) == 0 &&
+		      nbd_set_tls_psk_file(h, psk_file) == 0 &&
+		      nbd_set_tls_username(h, "alice") == 0);
+	return h;
+}
+
+static struct nbd_handle *connected(const char *socket)
+{
+	struct nbd_handle *h = new_handle();
+
+	CHECK(nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0);
 	CHECK(nbd_connect_unix(h, socket) == 0);
 	return h;
 }
@@ -158,8 +173,8 @@ static void one_loop(const char *socket)
 	int left = HANDLES, started[HANDLES] = {};
 
 	for (int i = 0; i < HANDLES; i++) {
-		h[i] = nbd_create();
-		CHECK(h[i] && nbd_aio_connect_unix(h[i], socket) == 0);
+		h[i] = new_handle();
+		CHECK(nbd_aio_connect_unix(h[i], socket) == 0);
 	}
 	while (left) {
 		for (int i = 0; i < HANDLES; i++) {
@@ -191,8 +206,9 @@ static void one_loop(const char *socket)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2)
+	if (argc < 2 || argc > 3)
 		return 2;
+	psk_file = argv[2];
 	one_handle(argv[1]);
 	a_handle_each(argv[1]);
 	one_loop(argv[1]);
