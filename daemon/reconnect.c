@@ -12,6 +12,7 @@
 #include "daemon/manager.h"
 #include "daemon/outage.h"
 #include "daemon/retry.h"
+#include "daemon/status.h"
 #include "daemon/transitions.h"
 #include "lib/util/clock.h"
 #include "lib/util/units.h"
@@ -356,6 +357,7 @@ enum device_state device_lost(struct device *d, const struct event_detail *e)
 {
 	device_log(d, LOG_WARNING, "/dev/nbd%d: %s; no longer supervised", d->index, e->text);
 	device_set_error(d, "%s", e->text);
+	status_lost(d);
 	control_attach_failed(d, CONTROL_ERROR_FAILED);
 	control_detach_done(d, 0);
 	return STATE_GONE;

@@ -229,6 +229,7 @@ struct json_object *status_reply( struct manager *m, const struct device *d)
 struct watcher {
 	struct varlink_call *call;
 	char name[CONF_NAME_MAX + 1];	/* of the one device; empty: all */
+	bool lost;			/* it went without having been detached */
 };
 
 struct watchers {
@@ -245,6 +246,9 @@ static void tell_watcher(struct manager *m, const struct watcher *w)
 	if (w->name[0] && !d) {
 		reply = json_object_new_object();
 		json_object_object_add(reply, "devices", json_object_new_array());
+		json_object_object_add(reply, "warnings", json_object_new_array());
+		if (w->lost)
+			json_object_object_add(reply, "lost", json_object_new_boolean(true));
 	} else {
 		reply = status_reply(m, d);
 	}
@@ -275,10 +279,19 @@ int status_watch(struct manager *m, struct varlink_call *call, const char *name)
 		return -EBUSY;
 	w = &m->watchers->list[m->watchers->n++];
 	w->call = call;
+	w->lost = false;
 	snprintf(w->name, sizeof(w->name), "%s", name ? name : "");
 	varlink_call_set_gone(call, watcher_gone, m->watchers);
 	tell_watcher(m, w);
 	return 0;
+}
+
+void status_lost(const struct device *d)
+{
+	struct watchers *w = d->manager->watchers;
+
+	for (size_t i = 0; w && i < w->n; i++)
+		w->list[i].lost |= strcmp(w->list[i].name, d->name) == 0;
 }
 
 static void tell_systemd(const struct manager *m)

@@ -6,7 +6,7 @@
 #include "daemon/device.h"
 #include "daemon/manager.h"
 
-#define WATCHERS_MAX 64
+#define WATCHERS_MAX 256
 
 struct json_object *status_device(const struct device *d);
 /* `devices` of a Status reply: one device, or all if NULL. */
@@ -18,3 +18,5 @@ struct varlink_call;
 int status_watch(struct manager *m, struct varlink_call *call, const char *name);
 /* A change: tell the watchers and systemd, soon. */
 void status_changed(struct manager *m);
+/* Those who watch D are to know that nobody has detached it. */
+void status_lost(const struct device *d);

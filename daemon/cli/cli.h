@@ -21,6 +21,7 @@ enum cli_status {
 	CLI_LIST_FORBIDDEN,
 	CLI_LIST_UNSUPPORTED,
 	CLI_PERMISSION,
+	CLI_LOST,
 };
 
 #define CLI_WORDS_MAX	2
@@ -133,7 +134,7 @@ void terminal_size(FILE *f, unsigned *ret_columns, unsigned *ret_lines);
 /* watch.c */
 int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
 
-/* The verbs: attach.c, detach.c, status.c, server.c, check.c. */
+/* The verbs: attach.c, detach.c, hold.c, status.c, server.c, check.c. */
 int verb_attach(struct cli *cli, const struct cli_arguments *a);
 int verb_detach(struct cli *cli, const struct cli_arguments *a);
 int verb_reconnect(struct cli *cli, const struct cli_arguments *a);
@@ -141,4 +142,5 @@ int verb_status(struct cli *cli, const struct cli_arguments *a);
 int verb_list(struct cli *cli, const struct cli_arguments *a);
 int verb_info(struct cli *cli, const struct cli_arguments *a);
 int verb_check(struct cli *cli, const struct cli_arguments *a);
+int verb_hold(struct cli *cli, const struct cli_arguments *a);
 int verb_help(struct cli *cli, const struct cli_arguments *a);

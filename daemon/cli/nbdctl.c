@@ -41,6 +41,12 @@ const struct cli_verb cli_verbs[] = {
 	{ "reconnect", "DEVICE", "Drop a device's connections and make new ones now.",
 	  "DEVICE is " DEVICE_WORDS ". I/O waits meanwhile; none fails.",
 	  {}, 1, 1, false, verb_reconnect },
+	{ "hold", "NAME", "Attach a configured device and stay as long as it is attached.",
+	  "NAME is that of a device of nbdd.conf or nbdtab, or /dev/nbdN. A server that "
+	  "cannot be reached is tried until it can. SIGTERM detaches the device, as soon as "
+	  "nothing uses it; a device that holds the root filesystem stays. This is what "
+	  "nbd@.service runs.",
+	  {}, 1, 1, false, verb_hold },
 	{ "check", "[FILE]", "Check nbdd.conf and nbdtab, or FILE.",
 	  "Each problem is printed with its file and line. A problem costs the device of "
 	  "its line only; the others work.",

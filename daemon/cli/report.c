@@ -17,6 +17,7 @@ static const char *const kinds[] = {
 	[CLI_LIST_FORBIDDEN] = "listing-forbidden",
 	[CLI_LIST_UNSUPPORTED] = "listing-unsupported",
 	[CLI_PERMISSION] = "permission",
+	[CLI_LOST] = "lost",
 };
 
 void *cli_must(void *p)
