@@ -160,13 +160,64 @@ static bool equal_addresses(const struct device_keys *a, const struct device_key
 	return true;
 }
 
-bool device_keys_equal(const struct device_keys *a, const struct device_keys *b)
+uint64_t device_keys_differ(const struct device_keys *a, const struct device_keys *b)
 {
 	char buf_a[FORMAT_MAX], buf_b[FORMAT_MAX];
+	uint64_t differ = 0;
+
+	for (size_t i = 0; i < n_conf_keys; i++) {
+		const struct conf_key *key = &conf_keys[i];
+		bool same = key->type == CONF_STRINGS ? equal_addresses(a, b) :
+			equal_text(value_text(a, key, buf_a), value_text(b, key, buf_b));
+
+		if (!same)
+			differ |= conf_key_bit(key);
+	}
+	return differ;
+}
+
+bool device_keys_equal(const struct device_keys *a, const struct device_keys *b)
+{
+	return device_keys_differ(a, b) == 0;
+}
+
+enum conf_change conf_change_of(uint64_t keys)
+{
+	enum conf_change change = CONF_LIVE;
 
 	for (size_t i = 0; i < n_conf_keys; i++)
-		if (!equal_text(value_text(a, &conf_keys[i], buf_a),
-				value_text(b, &conf_keys[i], buf_b)))
-			return false;
-	return equal_addresses(a, b);
+		if (keys & conf_key_bit(&conf_keys[i]))
+			change = MAX(change, conf_keys[i].change);
+	return change;
+}
+
+static void unset(struct device_keys *k, const char *name)
+{
+	device_keys_unset(k, conf_key_find(name, NULL));
+}
+
+int device_keys_overlay(struct device_keys *k, const struct device_keys *over)
+{
+	bool elsewhere = device_keys_given(over, "uri") || device_keys_given(over, "addresses");
+	char error[CONF_ERROR_MAX];
+
+	if (elsewhere) {
+		unset(k, "uri");
+		unset(k, "addresses");
+		unset(k, "port");
+		unset(k, "export");
+	}
+	for (size_t i = 0; i < n_conf_keys; i++) {
+		_cleanup_free_ char *text = NULL;
+		int r;
+
+		if (!(over->set & conf_key_bit(&conf_keys[i])))
+			continue;
+		r = device_keys_get(over, conf_keys[i].name, &text);
+		if (r >= 0 && text)
+			r = device_keys_set(k, conf_keys[i].name, text, error);
+		if (r < 0)
+			return -ENOMEM;		/* the value was good before */
+	}
+	return 0;
 }

@@ -18,61 +18,77 @@ static const char *const size_change_words[] = { "refuse", "grow", NULL };
 const struct conf_key conf_keys[] = {
 	{ "uri", CONF_STRING, MEMBER(uri), .min = 1, .max = CONF_VALUE_MAX,
 	  .rules = CONF_URI | CONF_OF_ONE_DEVICE, .value = "URI",
+	  .change = CONF_MOVE,
 	  .text = "The export as an NBD URI, such as nbd://server/export or "
 		  "nbd+unix:///export?socket=/run/nbd.sock. "
 		  "Either this or addresses is needed." },
 	{ "addresses", CONF_STRINGS, MEMBER(addresses), .min = 1, .max = CONF_ADDRESSES_MAX,
 	  .value = "SERVER[,...]",
+	  .change = CONF_MOVE,
 	  .text = "Servers of the export, tried in this order: a name or an address, with "
 		  ":PORT after it where needed, an IPv6 address with a port in brackets, or "
 		  "the path of a Unix socket." },
 	{ "port", CONF_U32, MEMBER(port), .min = 1, .max = 65535, .initial = "10809",
-	  .value = "PORT", .text = "TCP port of those addresses that name none." },
+	  .value = "PORT", .change = CONF_MOVE,
+	  .text = "TCP port of those addresses that name none." },
 	{ "export", CONF_STRING, MEMBER(export_name), .min = 0, .max = CONF_VALUE_MAX,
 	  .value = "NAME",
+	  .change = CONF_MOVE,
 	  .text = "Name of the export. Without it, the name in the URI is used, or else the "
 		  "empty name, which is the server's default export." },
 	{ "tls", CONF_ENUM, MEMBER(tls), .words = tls_words, .initial = "off",
 	  .value = "off|allow|require",
+	  .change = CONF_RECONNECT,
 	  .text = "Whether the connection is encrypted: never, if the server is able to, or "
 		  "always. A URI whose scheme starts with nbds means require." },
 	{ "tls-certificates", CONF_STRING, MEMBER(tls_certificates), .min = 1, .max = 4095,
 	  .rules = CONF_PATH, .value = "DIRECTORY",
+	  .change = CONF_RECONNECT,
 	  .text = "Directory of ca-cert.pem, which tells the server's certificate as genuine, "
 		  "and, where the server wants one, client-cert.pem with client-key.pem." },
 	{ "tls-psk-file", CONF_STRING, MEMBER(tls_psk_file), .min = 1, .max = 4095,
 	  .rules = CONF_PATH, .value = "FILE",
+	  .change = CONF_RECONNECT,
 	  .text = "File of lines USER:KEY with the key shared between both sides, which "
 		  "takes the place of certificates." },
 	{ "tls-username", CONF_STRING, MEMBER(tls_username), .min = 1, .max = 255,
-	  .value = "NAME", .text = "The user whose key in tls-psk-file is used." },
+	  .value = "NAME", .change = CONF_RECONNECT,
+	  .text = "The user whose key in tls-psk-file is used." },
 	{ "tls-hostname", CONF_STRING, MEMBER(tls_hostname), .min = 1, .max = 255,
 	  .value = "NAME",
+	  .change = CONF_RECONNECT,
 	  .text = "Name that the server's certificate must carry, where it is not the one "
 		  "that was connected to." },
 	{ "tls-priority", CONF_STRING, MEMBER(tls_priority), .min = 1, .max = 1023,
-	  .value = "STRING", .text = "GnuTLS priority string: which versions and ciphers." },
+	  .value = "STRING", .change = CONF_RECONNECT,
+	  .text = "GnuTLS priority string: which versions and ciphers." },
 	{ "kernel-tls", CONF_ENUM, MEMBER(kernel_tls), .words = kernel_tls_words,
 	  .initial = "auto", .value = "auto|require|off",
+	  .change = CONF_RECONNECT,
 	  .text = "Whether the kernel encrypts by itself: where it can, always (the attach "
 		  "fails where it cannot), or never; otherwise a process encrypts for it." },
 	{ "connections", CONF_AUTO_U32, MEMBER(connections), .min = 1,
 	  .max = CONF_CONNECTIONS_MAX, .initial = "1", .value = "auto|NUMBER",
+	  .change = CONF_ATTACH,
 	  .text = "Connections to open. More than one is used only where the server says that "
 		  "it allows several; auto takes up to four there. With several, requests that "
 		  "were in flight on a lost connection are sent again only after up to 30 "
 		  "seconds, with one after less than 2 (see requeue-interval)." },
 	{ "block-size", CONF_SIZE, MEMBER(block_size), .min = 512, .max = 4096,
 	  .rules = CONF_ZERO | CONF_POWER_OF_2, .initial = "0", .value = "BYTES",
+	  .change = CONF_ATTACH,
 	  .text = "Logical block size of the device; 0 takes what the server prefers." },
 	{ "size", CONF_SIZE, MEMBER(size), .min = 512, .max = INT64_MAX,
 	  .rules = CONF_ZERO | CONF_OF_ONE_DEVICE, .initial = "0", .value = "BYTES",
+	  .change = CONF_ATTACH,
 	  .text = "Use the first so many bytes of the export; 0 uses all of it." },
 	{ "preinit", CONF_BOOL, MEMBER(preinit), .initial = "no", .value = "yes|no",
 	  .rules = CONF_OF_ONE_DEVICE,
+	  .change = CONF_MOVE,
 	  .text = "The server begins without a handshake, so that size must be given; it is "
 		  "taken not to know of flushing, trimming or several connections." },
 	{ "read-only", CONF_BOOL, MEMBER(read_only), .initial = "no", .value = "yes|no",
+	  .change = CONF_ATTACH,
 	  .text = "Make the device read-only although the server would let us write." },
 	{ "timeout", CONF_USEC, MEMBER(timeout_usec), .min = SEC, .max = 30 * DAY,
 	  .rules = CONF_ZERO | CONF_WHOLE_SECONDS, .initial = "0", .value = "TIME",
@@ -112,6 +128,7 @@ const struct conf_key conf_keys[] = {
 		  "0 leaves the kernel's own limit of many minutes." },
 	{ "identifier", CONF_STRING, MEMBER(identifier), .min = 1, .max = 255,
 	  .rules = CONF_OF_ONE_DEVICE, .value = "TEXT",
+	  .change = CONF_ATTACH,
 	  .text = "Text that the kernel shows in /sys/block/nbdN/backend and by which the "
 		  "daemon knows the device again; by default made from the name and a random "
 		  "number." },

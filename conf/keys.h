@@ -49,6 +49,13 @@ int device_keys_copy(struct device_keys *dst, const struct device_keys *src);
 /* Same values?  Which of them were given (`set`) does not count. */
 bool device_keys_equal(const struct device_keys *a, const struct device_keys *b);
 
+/* The keys whose values differ, as bits like `set`; conf_change_of: what all these take. */
+uint64_t device_keys_differ(const struct device_keys *a, const struct device_keys *b);
+enum conf_change conf_change_of(uint64_t keys);
+/* Lay the keys that are given in OVER upon K.  Another uri or addresses puts a server in the
+ * place of the old one, with all that belonged to it: port and export.  0 or -ENOMEM. */
+int device_keys_overlay(struct device_keys *k, const struct device_keys *over);
+
 enum conf_type {
 	CONF_STRING, CONF_STRINGS, CONF_U32, CONF_BOOL, CONF_ENUM, CONF_USEC, CONF_SIZE,
 	CONF_AUTO_U32,
@@ -66,6 +73,14 @@ enum conf_rule {
 	CONF_OF_ONE_DEVICE = 1 << 6,	/* makes no sense in [defaults] */
 };
 
+/* What it takes to give an attached device another value. */
+enum conf_change {
+	CONF_LIVE,			/* nothing: it counts from now on */
+	CONF_RECONNECT,			/* new connections to the same server */
+	CONF_MOVE,			/* a move, for it may be another server */
+	CONF_ATTACH,			/* the kernel was told at attach: detach, attach again */
+};
+
 /* One row a key: the readers, nbdctl's flags, JSON and the man page come from it. */
 struct conf_key {
 	const char *name;		/* as in nbdd.conf, --NAME, JSON */
@@ -74,6 +89,7 @@ struct conf_key {
 	const char *const *words;	/* CONF_ENUM: NULL-terminated, by value */
 	uint64_t min, max;		/* numbers, times in usec, bytes of a size or string */
 	unsigned rules;			/* enum conf_rule */
+	enum conf_change change;
 	const char *initial;		/* default, as text; NULL: unset */
 	const char *value;		/* placeholder in help: TIME, BYTES, auto|require|off */
 	const char *text;		/* one or two sentences for people */

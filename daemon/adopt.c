@@ -12,10 +12,12 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/move.h"
 #include "daemon/report.h"
 #include "daemon/retry.h"
 #include "daemon/save.h"
 #include "daemon/store.h"
+#include "daemon/transitions.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/escape.h"
 
@@ -95,6 +97,7 @@ static int make_device(struct manager *m, struct state *s, const struct nbdk_inf
 	d->size = info->size;
 	d->info.size = MAX(d->info.size, info->size);
 	d->settings_due = true;
+	d->waits_longer = d->keys.dead_timeout_usec < MOVE_WAIT_USEC;
 	r = manager_add(m, d);
 	if (r < 0)
 		device_free(d);
@@ -149,7 +152,7 @@ static void try_link(struct device *d)
 		if (d->links[i].state == LINK_ALIVE && d->links[i].fd < 0 &&
 		    nbdk_diag_ask(d->manager->diag, &d->links[i].sock, &info) == 0 &&
 		    !info.sure) {
-			if (errand_first_read(d, on_read) < 0)
+			if (errand_first_read(d, &d->errand, on_read) < 0)
 				device_log(d, LOG_WARNING, "cannot try a connection");
 			return;
 		}
@@ -204,9 +207,8 @@ int adopt_device(struct manager *m, struct state *s, struct adopt_fds *fds,
 		device_event(d, EV_DETACH, NULL);
 		return 0;
 	}
-	errand_settings_due(d);
-	if (!d->errand)
-		try_link(d);
+	links_restore(d);
+	try_link(d);
 	return 0;
 }
 

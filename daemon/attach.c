@@ -21,8 +21,6 @@
 #define KERNEL_BLOCK_MIN	512u
 #define KERNEL_BLOCK_MAX	4096u
 
-#define SEVERAL_REQUEUE_USEC	(30 * USEC_PER_SEC)	/* as the kernel has it */
-
 #define BUSY_PAUSE_USEC		(50 * USEC_PER_MSEC)
 #define BUSY_TRIES_FREE		10	/* then another free index is taken */
 #define BUSY_TRIES_FIXED	100
@@ -157,20 +155,6 @@ static bool same_export(const struct export_info *a, const struct export_info *b
 	       a->block_minimum == b->block_minimum;
 }
 
-/* Requests in flight on a link that dies are requeued by the block layer's timer alone
- * (kernel-nbd: nbd_xmit_timeout).  With one connection and TIMEOUT=0 it only looks and
- * re-arms, so it can be short.  With several it takes every late request for the sign of a
- * dead link and kills it, healthy or not; the request keeps its interval when it is sent
- * again (blk_add_timer), so one that the server answers later than that would never end. */
-static uint64_t requeue_interval(const struct device *d)
-{
-	bool given = device_keys_given(&d->keys, "requeue-interval");
-
-	if (d->n_links > 1 && !given)
-		return MAX(d->keys.requeue_interval_usec, SEVERAL_REQUEUE_USEC);
-	return d->keys.requeue_interval_usec;
-}
-
 /* All connections were tried: keep those that came, in the first places. */
 static enum device_state attach_kernel(struct device *d)
 {
@@ -190,7 +174,7 @@ static enum device_state attach_kernel(struct device *d)
 		n++;
 	}
 	d->n_links = n;
-	d->requeue_usec = requeue_interval(d);
+	device_apply_keys(d);
 	r = kernel_connect(d);
 	if (r < 0) {
 		device_set_error(d, "%s", strerror(-r));
@@ -258,7 +242,7 @@ enum device_state attach_kernel_done(struct device *d, const struct event_detail
 		   d->n_links == 1 ? "" : "s", d->links[0].peer);
 	if (d->detach_wanted)
 		return detach_begin(d, NULL);
-	r = errand_settings(d, on_settings);
+	r = errand_settings(d, &d->errand, on_settings);
 	if (r < 0)
 		on_settings(d, &(struct errand_result){ .error = r });
 	return STATE_CONNECTED;

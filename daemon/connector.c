@@ -22,13 +22,16 @@ struct connect_answer {
 	char message[CONNECTOR_MESSAGE_MAX];
 	struct export_info info;
 	struct link_tls tls;
+	struct digests digests;
 };
+_Static_assert(sizeof(struct connect_answer) <= CHILD_MESSAGE_MAX, "must fit one message");
 
 struct connector {
 	struct child *child;
 	const struct target *target;	/* valid at the fork; not used later */
 	struct tls_plan tls;		/* the same */
 	const struct sandbox *sandbox;
+	const struct samples *samples;	/* the same; or NULL */
 	char label[TARGET_HOST_MAX + 10];
 	uint64_t limit_usec;
 	connector_done_fn done;
@@ -136,6 +139,24 @@ static int take_tls(struct nbd_handle *h, const struct connector *c, struct conn
 	return MAX(fd, -1);
 }
 
+static int read_sample(void *buf, const struct sample *s, void *arg)
+{
+	if (nbd_pread(arg, buf, s->len, s->offset, 0) < 0)
+		return nbd_get_errno() ? -nbd_get_errno() : -EIO;
+	return 0;
+}
+
+/* An export too small for them is none that the parent will take. */
+static int read_samples(struct nbd_handle *h, const struct samples *s,
+			struct connect_answer *a)
+{
+	const struct sample *last = s && s->n ? &s->list[s->n - 1] : NULL;
+
+	if (!last || last->offset + last->len > a->info.size)
+		return 0;
+	return samples_digest(s, read_sample, h, &a->digests);
+}
+
 /* Simple replies only and no meta context: that is all the kernel speaks. */
 static int negotiate(struct nbd_handle *h, const struct connector *c, int fd,
 		     struct connect_answer *a)
@@ -156,6 +177,8 @@ static int negotiate(struct nbd_handle *h, const struct connector *c, int fd,
 	a->info.flags = (uint16_t)flags;
 	a->info.block_minimum = (uint32_t)block_size(h, LIBNBD_SIZE_MINIMUM);
 	a->info.payload_maximum = (uint32_t)block_size(h, LIBNBD_SIZE_MAXIMUM);
+	if (read_samples(h, c->samples, a) < 0)
+		return -1;
 	return nbd_get_tls_negotiated(h) > 0 ? take_tls(h, c, a) : nbdd_take_socket(h);
 }
 
@@ -253,7 +276,11 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 		fail(r, FAILURE_PERMANENT,
 		     "server offers a size of %llu bytes, expected 1 to %lld",
 		     (unsigned long long)a->info.size, (long long)INT64_MAX);
+	else if (a->digests.n > SAMPLES_MAX)
+		fail(r, FAILURE_PERMANENT, "the connector process sent %u digests, at most "
+		     "%d are possible", a->digests.n, SAMPLES_MAX);
 	else {
+		r->digests = &a->digests;
 		*connection = (struct connection){ .fd = answer->fd, .info = a->info,
 						   .tls = a->tls };
 		link_tls_clean(&connection->tls);
@@ -278,8 +305,8 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 
 int connector_start(sd_event *event, const char *name, const struct target *target,
 		    const struct tls_plan *tls, const struct sandbox *sandbox,
-		    uint64_t limit_usec, connector_done_fn done,
-		    void *userdata, struct connector **ret)
+		    uint64_t limit_usec, const struct samples *samples,
+		    connector_done_fn done, void *userdata, struct connector **ret)
 {
 	struct connector *c = calloc(1, sizeof(*c));
 	char what[16];
@@ -288,7 +315,7 @@ int connector_start(sd_event *event, const char *name, const struct target *targ
 	if (!c)
 		return -ENOMEM;
 	*c = (struct connector){ .target = target, .tls = *tls, .sandbox = sandbox,
-				 .done = done, .userdata = userdata };
+				 .samples = samples, .done = done, .userdata = userdata };
 	memcpy(c->label, server_of(c)->label, sizeof(c->label));
 	c->limit_usec = limit_usec;
 	snprintf(what, sizeof(what), "connect %s", name);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "daemon/child.h"
+#include "daemon/sample.h"
 #include "daemon/target.h"
 #include "daemon/tls_plan.h"
 
@@ -44,6 +45,7 @@ struct connection {
 
 struct connector_result {
 	const struct connection *connection;	/* NULL: failed */
+	const struct digests *digests;	/* of the samples that were asked for */
 	enum connect_failure failure;
 	char message[CONNECTOR_MESSAGE_MAX];	/* escaped; names the server */
 };
@@ -51,9 +53,10 @@ struct connector_result {
 struct connector;
 typedef void (*connector_done_fn)(const struct connector_result *result, void *userdata);
 
-/* Connect to the current server of TARGET, with TLS as in TLS, within LIMIT_USEC. */
+/* Connect to the current server of TARGET, with TLS as in TLS, within LIMIT_USEC.  SAMPLES (or
+ * NULL) are read on the way, unless the export is too small for them. */
 int connector_start(sd_event *event, const char *name, const struct target *target,
 		    const struct tls_plan *tls, const struct sandbox *sandbox,
-		    uint64_t limit_usec, connector_done_fn done,
-		    void *userdata, struct connector **ret);
+		    uint64_t limit_usec, const struct samples *samples,
+		    connector_done_fn done, void *userdata, struct connector **ret);
 struct connector *connector_cancel(struct connector *c);

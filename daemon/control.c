@@ -173,8 +173,8 @@ static void detach(struct device *d, bool force)
 		on_holders(d, &(struct errand_result){ .error = r });
 }
 
-static struct device *param_device(struct varlink_call *call, struct json_object *params,
-				   struct manager *m)
+struct device *control_param_device(struct varlink_call *call, struct json_object *params,
+				    struct manager *m)
 {
 	const char *name = NULL;
 	struct device *d;
@@ -195,7 +195,7 @@ static void method_detach(struct varlink_call *call, struct json_object *params,
 
 	if (!varlink_param_bool(call, params, "force", &force))
 		return;
-	d = param_device(call, params, userdata);
+	d = control_param_device(call, params, userdata);
 	if (!d || !control_add_waiter(d->detachers, call))
 		return;
 	varlink_call_set_gone(call, detacher_gone, d);
@@ -226,11 +226,16 @@ static void method_status(struct varlink_call *call, struct json_object *params,
 static void method_reconnect(struct varlink_call *call, struct json_object *params,
 			     void *userdata)
 {
-	struct device *d = param_device(call, params, userdata);
+	struct device *d = control_param_device(call, params, userdata);
 	int r = 0;
 
 	if (!d)
 		return;
+	if (d->state == STATE_MOVING) {
+		control_reply_error(call, CONTROL_ERROR_BUSY, "message",
+				    "the device is on its way to another server just now");
+		return;
+	}
 	device_log(d, LOG_NOTICE, "reconnect asked for");
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE)
@@ -249,6 +254,7 @@ static const struct varlink_method methods[] = {
 	{ "Detach", true, method_detach },
 	{ "Status", false, method_status },
 	{ "Reconnect", true, method_reconnect },
+	{ "Move", true, control_method_move },
 };
 
 static const struct varlink_interface interface = {

@@ -8,6 +8,7 @@
 #define CONTROL_ERROR_NO_SUCH_DEVICE	MANAGER_ERROR("NoSuchDevice")
 #define CONTROL_ERROR_BUSY		MANAGER_ERROR("Busy")
 #define CONTROL_ERROR_CONNECT_FAILED	MANAGER_ERROR("ConnectFailed")
+#define CONTROL_ERROR_NOT_THE_SAME	MANAGER_ERROR("NotTheSame")
 #define CONTROL_ERROR_DEVICE_HELD	MANAGER_ERROR("DeviceHeld")
 #define CONTROL_ERROR_FAILED		MANAGER_ERROR("Failed")
 
@@ -36,5 +37,16 @@ bool control_add_waiter(struct varlink_call **waiters, struct varlink_call *call
 /* Its client has left. */
 void control_drop_waiter(struct varlink_call **waiters, struct varlink_call *call);
 
+void control_reply_moved(struct varlink_call *call, const struct device *d,
+			 uint64_t pause_usec);
+/* The parameter `device`, required; NULL: the call has been answered. */
+struct device *control_param_device(struct varlink_call *call, struct json_object *params,
+				    struct manager *m);
+/* The parameter `keys` over what is in K; false: the call has been answered. */
+bool control_param_keys(struct varlink_call *call, struct json_object *params,
+			struct device_keys *k);
+
+void control_method_move(struct varlink_call *call, struct json_object *params,
+			 void *userdata);
 void control_method_attach(struct varlink_call *call, struct json_object *params,
 			   void *userdata);

@@ -46,7 +46,8 @@ void control_reply_attached(struct varlink_call *call, const struct device *d)
 	varlink_call_reply(call, params);
 }
 
-static bool take_keys(struct attach_request *a, struct json_object *params)
+bool control_param_keys(struct varlink_call *call, struct json_object *params,
+			struct device_keys *k)
 {
 	struct json_object *keys = NULL;
 	char error[CONF_ERROR_MAX];
@@ -54,22 +55,22 @@ static bool take_keys(struct attach_request *a, struct json_object *params)
 	if (!json_object_object_get_ex(params, "keys", &keys) || !keys)
 		return true;
 	if (!json_object_is_type(keys, json_type_object)) {
-		varlink_call_invalid(a->call, "keys", "expected an object of strings");
+		varlink_call_invalid(call, "keys", "expected an object of strings");
 		return false;
 	}
 	json_object_object_foreach(keys, key, value) {
 		struct json_object *reply;
 
 		if (!json_object_is_type(value, json_type_string)) {
-			varlink_call_invalid(a->call, "keys", "expected an object of strings");
+			varlink_call_invalid(call, "keys", "expected an object of strings");
 			return false;
 		}
-		if (device_keys_set(&a->keys, key, json_object_get_string(value), error) >= 0)
+		if (device_keys_set(k, key, json_object_get_string(value), error) >= 0)
 			continue;
 		reply = json_object_new_object();
 		json_object_object_add(reply, "key", json_object_new_string(key));
 		json_object_object_add(reply, "message", json_object_new_string(error));
-		varlink_call_error(a->call, CONTROL_ERROR_INVALID_KEY, reply);
+		varlink_call_error(call, CONTROL_ERROR_INVALID_KEY, reply);
 		return false;
 	}
 	return true;
@@ -207,7 +208,7 @@ void control_method_attach(struct varlink_call *call, struct json_object *params
 	}
 	if (device)
 		a.index = (int)index;
-	if (!take_keys(&a, params))
+	if (!control_param_keys(call, params, &a.keys))
 		goto out;
 	if (!a.keys.set && !a.name && !device) {
 		varlink_call_invalid(call, "keys", "expected a uri or addresses, or a name");

@@ -8,6 +8,7 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/move.h"
 #include "daemon/transitions.h"
 #include "lib/util/clock.h"
 
@@ -77,6 +78,7 @@ enum device_state detach_begin(struct device *d, const struct event_detail *e)
 	d->detach_wanted = true;
 	if (d->call)
 		return d->state;
+	move_cancel(d, "the device is being detached");
 	d->dead_timer = sd_event_source_disable_unref(d->dead_timer);
 	d->errand = errand_cancel(d->errand);
 	if (device_links_alive(d) && !d->detach_forced &&

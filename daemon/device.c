@@ -13,8 +13,11 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/move.h"
 #include "daemon/save.h"
 #include "lib/util/clock.h"
+
+#define SEVERAL_REQUEUE_USEC	(30 * USEC_PER_SEC)	/* as the kernel has it */
 
 static const char *const state_names[N_STATES] = {
 	[STATE_CONNECTING] = "connecting",
@@ -24,6 +27,7 @@ static const char *const state_names[N_STATES] = {
 	[STATE_RECONNECTING] = "reconnecting",
 	[STATE_REFUSED] = "refused",
 	[STATE_FAILING] = "failing",
+	[STATE_MOVING] = "moving",
 	[STATE_DETACHING] = "detaching",
 	[STATE_GONE] = "gone",
 };
@@ -37,6 +41,11 @@ bool device_is_out(const struct device *d)
 {
 	return d->state == STATE_RECONNECTING || d->state == STATE_REFUSED ||
 	       d->state == STATE_FAILING;
+}
+
+bool device_is_away(const struct device *d)
+{
+	return device_is_out(d) || d->state == STATE_MOVING;
 }
 
 size_t device_links_alive(const struct device *d)
@@ -93,6 +102,27 @@ static uint64_t random_number(void)
 	return n;
 }
 
+/* Requests in flight on a link that dies are requeued by the block layer's timer alone
+ * (kernel-nbd: nbd_xmit_timeout).  With one connection and TIMEOUT=0 it only looks and
+ * re-arms, so it can be short.  With several it takes every late request for the sign of a
+ * dead link and kills it, healthy or not; the request keeps its interval when it is sent
+ * again (blk_add_timer), so one that the server answers later than that would never end. */
+static uint64_t requeue_interval(const struct device *d)
+{
+	bool given = device_keys_given(&d->keys, "requeue-interval");
+
+	if (d->n_links > 1 && !given)
+		return MAX(d->keys.requeue_interval_usec, SEVERAL_REQUEUE_USEC);
+	return d->keys.requeue_interval_usec;
+}
+
+void device_apply_keys(struct device *d)
+{
+	d->backoff.first_usec = d->keys.reconnect_delay_usec;
+	d->backoff.max_usec = d->keys.reconnect_delay_max_usec;
+	d->requeue_usec = requeue_interval(d);
+}
+
 int device_new(struct manager *m, const char *name, int index, bool automatic,
 	       const struct device_keys *keys, struct device **ret)
 {
@@ -119,8 +149,7 @@ int device_new(struct manager *m, const char *name, int index, bool automatic,
 	else
 		snprintf(d->identifier, sizeof(d->identifier), DEVICE_IDENTIFIER_PREFIX
 			 "%s:%016llx", name, (unsigned long long)random_number());
-	d->backoff.first_usec = d->keys.reconnect_delay_usec;
-	d->backoff.max_usec = d->keys.reconnect_delay_max_usec;
+	device_apply_keys(d);
 	*ret = d;
 	return 0;
 }
@@ -133,6 +162,8 @@ void device_free(struct device *d)
 		link_reset(&d->links[i]);
 	resolver_cancel(d->resolver);
 	errand_cancel(d->errand);
+	errand_cancel(d->tuning);
+	move_free(d);
 	kernel_call_forget(d->call);
 	sd_event_source_disable_unref(d->retry_timer);
 	sd_event_source_disable_unref(d->settle_timer);

@@ -29,6 +29,7 @@ enum device_state {
 	STATE_RECONNECTING,	/* no link alive, I/O waits */
 	STATE_REFUSED,		/* the same, and the server is not what it was */
 	STATE_FAILING,		/* the same, and dead-timeout has passed: I/O fails */
+	STATE_MOVING,		/* between two servers: neither has I/O yet, or one on trial */
 	STATE_DETACHING,
 	STATE_GONE,		/* freed when the event is handled */
 	N_STATES
@@ -42,12 +43,19 @@ enum device_event {
 	EV_KERNEL_FAILED,
 	EV_LINK_DEAD,
 	EV_DEAD_TIMEOUT,
+	EV_MOVE,		/* somebody wants it on another server */
+	EV_CANDIDATE,		/* a connector has a negotiated socket with that one */
+	EV_CANDIDATE_FAILED,
+	EV_MOVE_SWITCH,		/* all is ready there */
+	EV_MOVE_CHECKED,	/* the first read there has ended */
 	EV_DETACH,		/* somebody wants it gone */
 	EV_LOST,		/* another program disconnected it */
 	N_EVENTS
 };
 
-enum kernel_call_kind { CALL_CONNECT, CALL_RECONNECT, CALL_RESIZE, CALL_DISCONNECT };
+enum kernel_call_kind {
+	CALL_CONNECT, CALL_RECONNECT, CALL_CONFIGURE, CALL_RESIZE, CALL_DISCONNECT
+};
 
 struct device {
 	struct manager *manager;
@@ -97,9 +105,12 @@ struct device {
 	unsigned busy_tries;		/* NBD_CMD_CONNECT said EBUSY */
 	sd_event_source *busy_timer;
 	struct errand *errand;		/* under way in a child */
+	struct errand *tuning;		/* sets the queue back */
+	bool waits_longer;		/* the kernel's dead-timeout is not that of the keys */
+	struct move *move;		/* to another server, or NULL */
 	uint64_t grow_to;		/* bytes; 0: nothing to grow */
 	bool detach_wanted, detach_forced;
-	bool settings_due;		/* adopted: the queue may not be set up */
+	bool settings_due;		/* the queue may not be set up: adopted, or moved */
 
 	struct varlink_call *attachers[DEVICE_WAITERS_MAX];
 	struct varlink_call *detachers[DEVICE_WAITERS_MAX];
@@ -116,7 +127,11 @@ int device_new(struct manager *m, const char *name, int index, bool automatic,
 void device_free(struct device *d);
 
 const char *device_state_name(enum device_state state);
+/* New keys: take over what of them is kept elsewhere in D. */
+void device_apply_keys(struct device *d);
 bool device_is_out(const struct device *d);	/* attached, and no link alive */
+/* The same, or between two servers: no file that might be on it may be read. */
+bool device_is_away(const struct device *d);
 size_t device_links_alive(const struct device *d);
 struct link *device_link_in(struct device *d, enum link_state state);
 /* How much of an export of so many bytes the device is: whole blocks, `size` at most. */

@@ -44,6 +44,16 @@ int device_tls_ready(struct device *d, struct tls_plan *ret)
 	return 0;
 }
 
+struct tls_secrets *device_tls_exchange(struct device *d, struct tls_secrets *secrets)
+{
+	struct tls_secrets *before = d->secrets;
+
+	if (secrets)
+		tls_secrets_set_done(secrets, on_secrets);
+	d->secrets = secrets;
+	return before;
+}
+
 void device_tls_refresh(struct device *d)
 {
 	int r = 0;

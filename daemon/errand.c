@@ -10,6 +10,7 @@
 
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/move.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "netlink/nbdk.h"
@@ -18,6 +19,22 @@
 #define READ_LIMIT_USEC		(60 * USEC_PER_SEC)
 #define FLUSH_LIMIT_USEC	(60 * USEC_PER_SEC)
 #define HOLDERS_LIMIT_USEC	(5 * USEC_PER_SEC)
+#define DIGESTS_LIMIT_USEC	(20 * USEC_PER_SEC)
+#define HASTEN_LIMIT_USEC	(10 * USEC_PER_SEC)
+#define MOVED_LIMIT_USEC	(15 * USEC_PER_SEC)
+
+#define KERNEL_INTERVAL_USEC	(30 * USEC_PER_SEC)	/* what the driver sets itself */
+
+/* How soon the kernel is to look for requests in flight when the link is replaced; the block
+ * layer adds up to 1.3 s (blk_round_jiffies), and only to a timer that is not running yet.
+ * Each look at a request that takes longer is a line in the kernel's log.  Where it also costs
+ * the connection, it is done for quick servers only. */
+#define HASTE_USEC		(20 * USEC_PER_MSEC)
+#define HASTE_MAX_USEC		(40 * USEC_PER_MSEC)
+#define HASTE_STRICT_USEC	(150 * USEC_PER_MSEC)
+#define QUICK_USEC		(50 * USEC_PER_MSEC)
+/* By then no request is in flight that still has the interval from before. */
+#define HASTE_PAUSE_USEC	(300 * USEC_PER_MSEC)
 
 /* A request bigger than the kernel's own default is never made smaller by us; one bigger
  * than the server takes would fail. */
@@ -25,6 +42,7 @@
 
 struct errand {
 	struct device *device;
+	struct errand **slot;		/* where it is kept */
 	struct child *child;
 	errand_done_fn done;
 	int (*run)(const struct device *d, struct errand_result *ret);
@@ -50,14 +68,16 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 
 	fd_close(answer->fd);
 	if (!answer->error && (answer->len != sizeof(*r) ||
-			       r->n_holders > ERRAND_HOLDERS_MAX))
+			       r->n_holders > ERRAND_HOLDERS_MAX ||
+			       r->digests.n > SAMPLES_MAX))
 		failed.error = -EPROTO;
+	*e->slot = NULL;
 	free(e);
-	d->errand = NULL;
 	done(d, failed.error ? &failed : r);
 }
 
-static int start(struct device *d, const char *verb, uint64_t limit_usec,
+static int start(struct device *d, struct errand **slot, const char *verb,
+		 uint64_t limit_usec,
 		 int (*run)(const struct device *d, struct errand_result *ret),
 		 errand_done_fn done)
 {
@@ -65,12 +85,12 @@ static int start(struct device *d, const char *verb, uint64_t limit_usec,
 	char what[16];
 	int r;
 
-	if (d->errand)
+	if (*slot)
 		return -EBUSY;
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
-	*e = (struct errand){ .device = d, .done = done, .run = run };
+	*e = (struct errand){ .device = d, .slot = slot, .done = done, .run = run };
 	snprintf(what, sizeof(what), "%s nbd%d", verb, d->index);
 	r = child_start(d->manager->event, &(struct child_spec){
 				.what = what, .run = errand_main, .arg = e,
@@ -80,7 +100,7 @@ static int start(struct device *d, const char *verb, uint64_t limit_usec,
 	if (r < 0)
 		free(e);
 	else
-		d->errand = e;
+		*slot = e;
 	return r;
 }
 
@@ -93,6 +113,15 @@ struct errand *errand_cancel(struct errand *e)
 	return NULL;
 }
 
+/* kernel-nbd: requests in flight when a link dies are requeued by the block layer's timer
+ * alone, which with TIMEOUT=0 and one connection only looks and re-arms. */
+static uint64_t interval_msec(const struct device *d)
+{
+	if (d->keys.timeout_usec)
+		return d->keys.timeout_usec / USEC_PER_MSEC;
+	return (d->requeue_usec ? d->requeue_usec : KERNEL_INTERVAL_USEC) / USEC_PER_MSEC;
+}
+
 static int set_queue(const struct device *d, struct errand_result *ret)
 {
 	unsigned index = (unsigned)d->index;
@@ -100,10 +129,8 @@ static int set_queue(const struct device *d, struct errand_result *ret)
 	uint64_t now;
 	int r = 0;
 
-	/* kernel-nbd: requests in flight when a link dies are requeued by the block layer's
-	 * timer alone, which with TIMEOUT=0 only looks and re-arms. */
-	if (d->keys.timeout_usec == 0 && d->requeue_usec)
-		r = nbdk_queue_set(index, "io_timeout", d->requeue_usec / USEC_PER_MSEC);
+	if (nbdk_queue_get(index, "io_timeout", &now) < 0 || now != interval_msec(d))
+		r = nbdk_queue_set(index, "io_timeout", interval_msec(d));
 	if (r >= 0 && payload && payload < KERNEL_REQUEST_MAX &&
 	    nbdk_queue_get(index, "max_sectors_kb", &now) == 0 && payload / 1024 < now)
 		r = nbdk_queue_set(index, "max_sectors_kb", payload / 1024);
@@ -142,15 +169,60 @@ static int flush_device(const struct device *d, struct errand_result *ret)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
+static int read_sample(void *buf, const struct sample *s, void *arg)
+{
+	ssize_t n = pread(*(int *)arg, buf, s->len, (off_t)s->offset);
+
+	return n < 0 ? -errno : n == (ssize_t)s->len ? 0 : -EIO;
+}
+
+/* The other server must see what this one has acknowledged: so the flush. */
+static int digest_device(const struct device *d, struct errand_result *ret)
+{
+	_cleanup_close_ int fd = open_device(d, O_RDONLY | O_DIRECT);
+
+	if (fd < 0)
+		return fd;
+	if (fsync(fd) < 0)
+		return -errno;
+	return samples_digest(&d->move->samples, read_sample, &fd, &ret->digests);
+}
+
+/* Twice: the first one has all the work, the second tells how quick the server is. */
+static int hasten(const struct device *d, struct errand_result *ret)
+{
+	bool strict = d->n_links > 1 || d->keys.timeout_usec;
+	uint64_t since, slowest, usec, now;
+	int r = flush_device(d, ret);
+
+	since = now_usec();
+	if (r >= 0)
+		r = flush_device(d, ret);
+	if (r < 0)
+		return r;
+	slowest = MAX(now_usec() - since, d->move->theirs.slowest_usec);
+	usec = MAX(2 * slowest, HASTE_USEC);
+	usec = strict ? HASTE_STRICT_USEC : MIN(usec, HASTE_MAX_USEC);
+	if (nbdk_queue_get((unsigned)d->index, "io_timeout", &now) == 0 &&
+	    now * USEC_PER_MSEC <= usec)
+		return 0;
+	ret->unhurried = strict && slowest > QUICK_USEC;
+	if (!ret->unhurried) {
+		r = nbdk_queue_set((unsigned)d->index, "io_timeout", usec / USEC_PER_MSEC);
+		usleep(HASTE_PAUSE_USEC);
+	}
+	return r;
+}
+
 static int find_holders(const struct device *d, struct errand_result *ret)
 {
 	return nbdk_holders((unsigned)d->index, ret->holders, ERRAND_HOLDERS_MAX,
 			    &ret->n_holders);
 }
 
-int errand_settings(struct device *d, errand_done_fn done)
+int errand_settings(struct device *d, struct errand **slot, errand_done_fn done)
 {
-	return start(d, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
+	return start(d, slot, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
 }
 
 static void on_settings(struct device *d, const struct errand_result *result)
@@ -163,21 +235,34 @@ static void on_settings(struct device *d, const struct errand_result *result)
 
 void errand_settings_due(struct device *d)
 {
-	if (d->settings_due && device_links_alive(d))
-		d->settings_due = errand_settings(d, on_settings) < 0;
+	if (d->settings_due && !d->tuning && device_links_alive(d) &&
+	    errand_settings(d, &d->tuning, on_settings) < 0)
+		device_log(d, LOG_WARNING, "cannot set up the device's queue now");
 }
 
-int errand_first_read(struct device *d, errand_done_fn done)
+int errand_first_read(struct device *d, struct errand **slot, errand_done_fn done)
 {
-	return start(d, "read", READ_LIMIT_USEC, read_block, done);
+	return start(d, slot, "read", d->state == STATE_MOVING ? MOVED_LIMIT_USEC
+							       : READ_LIMIT_USEC,
+		     read_block, done);
 }
 
 int errand_flush(struct device *d, errand_done_fn done)
 {
-	return start(d, "flush", FLUSH_LIMIT_USEC, flush_device, done);
+	return start(d, &d->errand, "flush", FLUSH_LIMIT_USEC, flush_device, done);
+}
+
+int errand_digests(struct device *d, struct errand **slot, errand_done_fn done)
+{
+	return start(d, slot, "sample", DIGESTS_LIMIT_USEC, digest_device, done);
+}
+
+int errand_hasten(struct device *d, struct errand **slot, errand_done_fn done)
+{
+	return start(d, slot, "flush", HASTEN_LIMIT_USEC, hasten, done);
 }
 
 int errand_holders(struct device *d, errand_done_fn done)
 {
-	return start(d, "holders", HOLDERS_LIMIT_USEC, find_holders, done);
+	return start(d, &d->errand, "holders", HOLDERS_LIMIT_USEC, find_holders, done);
 }

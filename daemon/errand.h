@@ -2,10 +2,11 @@
  *
  * Newer kernels freeze the queue to change a setting, an open scans partitions, a flush
  * waits for the server, a look at every process takes its time; none of that may stop the
- * daemon.  A device has one errand at a time. */
+ * daemon.  There is one errand at a time in each slot: d->errand, d->tuning, the move's. */
 #pragma once
 
 #include "daemon/device.h"
+#include "daemon/sample.h"
 #include "netlink/nbdk.h"
 
 #define ERRAND_HOLDERS_MAX 32
@@ -14,19 +15,27 @@ struct errand_result {
 	int error;			/* 0 or -errno */
 	size_t n_holders;		/* errand_holders */
 	struct nbdk_holder holders[ERRAND_HOLDERS_MAX];
+	struct digests digests;		/* errand_digests */
+	bool unhurried;			/* errand_hasten: the queue was left as it is */
 };
 
-/* Called once, unless cancelled; d->errand is over by then. */
+/* Called once, unless cancelled; its slot is empty by then. */
 typedef void (*errand_done_fn)(struct device *d, const struct errand_result *result);
 
 /* 0 or -errno, -EBUSY: one is under way. */
-_must_check_ int errand_settings(struct device *d, errand_done_fn done);
+_must_check_ int errand_settings(struct device *d, struct errand **slot, errand_done_fn done);
 /* For an adopted device whose queue may not have been set up: do it now. */
 void errand_settings_due(struct device *d);
 /* Read one block past every cache: no error when I/O flows. */
-_must_check_ int errand_first_read(struct device *d, errand_done_fn done);
+_must_check_ int errand_first_read(struct device *d, struct errand **slot,
+				   errand_done_fn done);
 /* fsync of the device: what is in the server's cache reaches its disk. */
 _must_check_ int errand_flush(struct device *d, errand_done_fn done);
+/* For a move: flush the device, then read its samples past every cache. */
+_must_check_ int errand_digests(struct device *d, struct errand **slot, errand_done_fn done);
+/* For a move: flush it, and for the moment that follows have the kernel look soon for requests
+ * whose connection was replaced. */
+_must_check_ int errand_hasten(struct device *d, struct errand **slot, errand_done_fn done);
 /* Who holds the device, the first ERRAND_HOLDERS_MAX of them. */
 _must_check_ int errand_holders(struct device *d, errand_done_fn done);
 

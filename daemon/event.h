@@ -4,11 +4,13 @@
 #include "daemon/device.h"
 
 struct event_detail {
-	struct link *link;		/* EV_SOCKET, EV_FAILED, EV_LINK_DEAD; else NULL */
+	/* EV_SOCKET, EV_FAILED, EV_CANDIDATE…, EV_LINK_DEAD; else NULL */
+	struct link *link;
 	enum connect_failure failure;	/* EV_FAILED */
 	enum kernel_call_kind call;	/* EV_KERNEL_DONE, EV_KERNEL_FAILED */
-	int error;			/* EV_KERNEL_FAILED: -errno */
+	int error;			/* EV_KERNEL_FAILED, EV_MOVE_CHECKED: -errno */
 	const char *text;		/* why, for EV_FAILED, EV_LOST, EV_LINK_DEAD */
+	const struct digests *digests;	/* EV_CANDIDATE: of the samples asked for */
 };
 
 /* Handle one event: run the action of [state][event], enter the state that it returns.

@@ -33,6 +33,8 @@ static int call_run(struct kjob *job, struct nbdk *k, const struct nbdk_ops *ops
 		return ops->connect(k, &c->connect, &index);
 	case CALL_RECONNECT:
 		return ops->reconnect(k, &c->reconnect);
+	case CALL_CONFIGURE:
+		return ops->configure(k, &c->reconnect);
 	case CALL_RESIZE:
 		return ops->resize(k, c->index, c->identifier, c->size);
 	case CALL_DISCONNECT:
@@ -111,9 +113,9 @@ static uint64_t timeout_sec(const struct device *d)
 	return whole_seconds(d->keys.timeout_usec, 0);
 }
 
-static uint64_t dead_conn_timeout_sec(const struct device *d)
+static uint64_t dead_conn_timeout_sec(uint64_t usec)
 {
-	return whole_seconds(d->keys.dead_timeout_usec, NBDK_DEAD_CONN_FOREVER);
+	return whole_seconds(usec, NBDK_DEAD_CONN_FOREVER);
 }
 
 int kernel_connect(struct device *d)
@@ -128,7 +130,7 @@ int kernel_connect(struct device *d)
 		.block_size = d->block_size,
 		.server_flags = d->info.flags,
 		.timeout_sec = timeout_sec(d),
-		.dead_conn_timeout_sec = dead_conn_timeout_sec(d),
+		.dead_conn_timeout_sec = dead_conn_timeout_sec(d->keys.dead_timeout_usec),
 		.identifier = c->identifier,
 		.sockets = c->sockets,
 		.n_sockets = hand_links(c),
@@ -137,7 +139,7 @@ int kernel_connect(struct device *d)
 }
 
 /* The timeout stays what it was: to send it again would reset the queue's interval. */
-int kernel_reconnect(struct device *d)
+int kernel_reconnect(struct device *d, uint64_t dead_timeout_usec)
 {
 	struct kernel_call *c = call_new(d, CALL_RECONNECT);
 
@@ -145,10 +147,24 @@ int kernel_reconnect(struct device *d)
 		return -ENOMEM;
 	c->reconnect = (struct nbdk_reconnect){
 		.index = (unsigned)d->index,
-		.dead_conn_timeout_sec = dead_conn_timeout_sec(d),
+		.dead_conn_timeout_sec = dead_conn_timeout_sec(dead_timeout_usec),
 		.identifier = c->identifier,
 		.sockets = c->sockets,
 		.n_sockets = hand_links(c),
+	};
+	return call_submit(c);
+}
+
+int kernel_configure(struct device *d, uint64_t dead_timeout_usec)
+{
+	struct kernel_call *c = call_new(d, CALL_CONFIGURE);
+
+	if (!c)
+		return -ENOMEM;
+	c->reconnect = (struct nbdk_reconnect){
+		.index = (unsigned)d->index,
+		.dead_conn_timeout_sec = dead_conn_timeout_sec(dead_timeout_usec),
+		.identifier = c->identifier,
 	};
 	return call_submit(c);
 }

@@ -50,7 +50,7 @@ static void set_option(struct link *l, int level, int option, uint64_t value)
 
 /* Both are needed: probes find a dead peer while the link is idle, the user timeout while
  * data is on its way.  Black hole to LINK_DEAD: the keepalive-timeout, within a second. */
-static void set_keepalive(struct link *l)
+void link_set_keepalive(struct link *l)
 {
 	const struct device_keys *k = &l->device->keys;
 	uint64_t idle = MAX(k->keepalive_usec / USEC_PER_SEC, 1u);
@@ -59,16 +59,18 @@ static void set_keepalive(struct link *l)
 	socklen_t len = sizeof(domain);
 
 	getsockopt(l->fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
-	if (domain == AF_UNIX || k->keepalive_usec == 0)
+	if (domain == AF_UNIX)
 		return;
-	set_option(l, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(l, SOL_SOCKET, SO_KEEPALIVE, k->keepalive_usec != 0);
+	if (k->keepalive_usec == 0)
+		return;
 	set_option(l, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+	set_option(l, IPPROTO_TCP, TCP_USER_TIMEOUT,
+		   k->keepalive_timeout_usec / USEC_PER_MSEC);
 	if (!k->keepalive_timeout_usec)
 		return;
 	set_option(l, IPPROTO_TCP, TCP_KEEPINTVL, 1);
 	set_option(l, IPPROTO_TCP, TCP_KEEPCNT, MAX(rest / USEC_PER_SEC, 1u));
-	set_option(l, IPPROTO_TCP, TCP_USER_TIMEOUT,
-		   k->keepalive_timeout_usec / USEC_PER_MSEC);
 }
 
 static void on_connector(const struct connector_result *result, void *userdata)
@@ -86,26 +88,42 @@ static void on_connector(const struct connector_result *result, void *userdata)
 		l->tls = result->connection->tls;
 		l->state = LINK_READY;
 		describe_peer(l);
-		set_keepalive(l);
+		link_set_keepalive(l);
 		if (nbdk_sock_identify(l->fd, &l->sock) < 0)
 			l->sock = (struct nbdk_sock){};
-		device_event(d, EV_SOCKET, &(struct event_detail){ .link = l });
+		device_event(d, l->candidate ? EV_CANDIDATE : EV_SOCKET,
+			     &(struct event_detail){ .link = l,
+						     .digests = result->digests });
 	} else {
-		device_event(d, EV_FAILED,
+		device_event(d, l->candidate ? EV_CANDIDATE_FAILED : EV_FAILED,
 			     &(struct event_detail){ .link = l, .failure = result->failure,
 						     .text = result->message });
 	}
 	manager_kick(m);
 }
 
+static int connect_to(struct link *l, const struct target *target, const struct tls_plan *tls,
+		      uint64_t limit_usec, const struct samples *samples)
+{
+	struct manager *m = l->device->manager;
+	int r;
+
+	r = connector_start(m->event, l->device->name, target, tls, m->sandbox, limit_usec,
+			    samples, on_connector, l, &l->connector);
+	if (r < 0)
+		return r;
+	l->state = LINK_CONNECTING;
+	m->n_connectors++;
+	return 0;
+}
+
 int link_connect(struct link *l)
 {
 	struct device *d = l->device;
-	struct manager *m = d->manager;
 	struct tls_plan tls;
 	int r;
 
-	if (m->n_connectors >= MANAGER_CONNECTORS_MAX) {
+	if (d->manager->n_connectors >= MANAGER_CONNECTORS_MAX) {
 		d->queued = true;
 		return -EAGAIN;
 	}
@@ -113,13 +131,17 @@ int link_connect(struct link *l)
 	if (r < 0)
 		return r;
 	d->target.preinit_size = d->keys.preinit ? d->keys.size : 0;
-	r = connector_start(m->event, d->name, &d->target, &tls, m->sandbox,
-			    d->keys.connect_timeout_usec, on_connector, l, &l->connector);
-	if (r < 0)
-		return r;
-	l->state = LINK_CONNECTING;
-	m->n_connectors++;
-	return 0;
+	return connect_to(l, &d->target, &tls, d->keys.connect_timeout_usec, NULL);
+}
+
+int link_connect_candidate(struct link *l, const struct target *target,
+			   const struct tls_plan *tls, uint64_t limit_usec,
+			   const struct samples *samples)
+{
+	if (l->device->manager->n_connectors >= MANAGER_CONNECTORS_MAX)
+		return -EAGAIN;
+	l->candidate = true;
+	return connect_to(l, target, tls, limit_usec, samples);
 }
 
 bool link_hung_up(const struct link *l)

@@ -33,6 +33,7 @@ struct link {
 	struct nbdk_sock sock;		/* of FD, and of a link without one */
 	char peer[128];
 	const char *cut_why;		/* we ended it ourselves */
+	bool candidate;			/* of a move; not one of the device's own */
 	uint64_t since_real_usec;	/* CLOCK_REALTIME */
 	bool stored;			/* in systemd's store */
 	bool tried;			/* STATE_CONNECTING: its one attempt has ended */
@@ -41,6 +42,14 @@ struct link {
 /* Start a connector for an idle link: 0, -EAGAIN (no free connector: manager_kick comes
  * back to it), or -errno.  Its end is an EV_SOCKET or EV_FAILED. */
 _must_check_ int link_connect(struct link *l);
+/* The same for a connection beside the live ones, with another server; the arguments are
+ * connector_start's.  Its end is an EV_CANDIDATE or EV_CANDIDATE_FAILED.  -EAGAIN: no free
+ * connector, try again later. */
+_must_check_ int link_connect_candidate(struct link *l, const struct target *target,
+					const struct tls_plan *tls, uint64_t limit_usec,
+					const struct samples *samples);
+/* Set the socket's keepalive to what the device's keys say. */
+void link_set_keepalive(struct link *l);
 /* The kernel has it: ALIVE, and watched for hang-up, which is an EV_LINK_DEAD. */
 void link_alive(struct link *l);
 /* Close, cancel, forget: back to IDLE. */

@@ -82,7 +82,7 @@ int manager_free_index(struct manager *m, int after)
 bool manager_any_out(const struct manager *m)
 {
 	for (size_t i = 0; i < m->n_devices; i++)
-		if (device_is_out(m->devices[i]))
+		if (device_is_away(m->devices[i]))
 			return true;
 	return false;
 }

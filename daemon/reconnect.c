@@ -6,10 +6,12 @@
 
 #include "daemon/control.h"
 #include "daemon/errand.h"
+#include "daemon/identity.h"
 #include "daemon/kcall.h"
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/move.h"
 #include "daemon/outage.h"
 #include "daemon/retry.h"
 #include "daemon/status.h"
@@ -25,7 +27,7 @@
 #define DOUBT_USEC	USEC_PER_SEC
 
 /* Is the kernel's device still ours?  Another program may have disconnected it. */
-static bool still_attached(const struct device *d)
+bool link_still_attached(const struct device *d)
 {
 	struct nbdk_info info;
 
@@ -60,7 +62,7 @@ enum device_state link_start(struct device *d, const struct event_detail *e)
 	bool out = device_links_alive(d) == 0;
 	int r = 0;
 
-	if (!still_attached(d))
+	if (!link_still_attached(d))
 		return device_lost(d, &(struct event_detail){
 			.text = "another program has disconnected it" });
 	if (d->resolve_again)
@@ -78,63 +80,6 @@ enum device_state link_start(struct device *d, const struct event_detail *e)
 	return state_by_links(d);
 }
 
-/* Why the export must not be resumed on, or false.  The kernel was told size and flags at
- * attach and cannot be told otherwise under a live filesystem. */
-static bool refusal(const struct device *d, const struct export_info *new,
-		    char reason[static DEVICE_REASON_MAX])
-{
-	static const struct {
-		uint16_t flag;
-		const char *name;
-	} needed[] = {
-		{ FLAG_SEND_FLUSH, "flush" }, { FLAG_SEND_FUA, "FUA" },
-		{ FLAG_SEND_TRIM, "trim" }, { FLAG_SEND_WRITE_ZEROES, "write zeroes" },
-		{ FLAG_CAN_MULTI_CONN, "several connections" },
-	};
-	const struct export_info *old = &d->info;
-	uint64_t size = device_usable_size(d, new->size);
-	char has[FORMAT_MAX], want[FORMAT_MAX];
-	bool grows = size > d->size && d->keys.size_change == CONF_SIZE_GROW;
-
-	if (size != d->size && !grows) {
-		snprintf(reason, DEVICE_REASON_MAX,
-			 "server offers %s (%llu bytes), expected %s (%llu bytes)%s",
-			 format_size(has, new->size), (unsigned long long)new->size,
-			 format_size(want, d->size), (unsigned long long)d->size,
-			 size > d->size ? " (size-change=grow would take it)" : "");
-		return true;
-	}
-	if (new->flags & ~old->flags & FLAG_READ_ONLY) {
-		snprintf(reason, DEVICE_REASON_MAX,
-			 "server offers the export read-only, expected it writable");
-		return true;
-	}
-	if (new->block_minimum > d->block_size) {
-		snprintf(reason, DEVICE_REASON_MAX,
-			 "server asks for blocks of %u bytes, the device has %u",
-			 new->block_minimum, d->block_size);
-		return true;
-	}
-	if (new->payload_maximum &&
-	    (!old->payload_maximum || new->payload_maximum < old->payload_maximum) &&
-	    new->payload_maximum < (32u << 20)) {
-		snprintf(reason, DEVICE_REASON_MAX,
-			 "server takes requests of at most %u bytes, expected %u",
-			 new->payload_maximum, old->payload_maximum);
-		return true;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(needed); i++) {
-		if (!(old->flags & ~new->flags & needed[i].flag) ||
-		    (needed[i].flag == FLAG_CAN_MULTI_CONN && d->n_links == 1))
-			continue;
-		snprintf(reason, DEVICE_REASON_MAX,
-			 "server no longer offers %s, which the device was attached with",
-			 needed[i].name);
-		return true;
-	}
-	return false;
-}
-
 static int on_settled(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct device *d = userdata;
@@ -145,23 +90,27 @@ static int on_settled(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-/* RECONFIGURE gives a socket only to a link that the kernel has marked dead, and silently
- * drops it otherwise: wait for as many LINK_DEAD events as links that hung up. */
-static enum device_state hand_over(struct device *d)
+bool links_settled(struct device *d)
 {
-	int r;
-
-	if (d->call || !device_link_in(d, LINK_READY))
-		return state_by_links(d);
 	if (d->kernel_dead < d->dead_links) {
 		if (!d->settle_timer)
 			sd_event_add_time_relative(d->manager->event, &d->settle_timer,
 						   CLOCK_MONOTONIC, SETTLE_USEC,
 						   USEC_PER_MSEC, on_settled, d);
-		return state_by_links(d);
+		return false;
 	}
 	d->settle_timer = sd_event_source_disable_unref(d->settle_timer);
-	r = kernel_reconnect(d);
+	return true;
+}
+
+static enum device_state hand_over(struct device *d)
+{
+	int r;
+
+	if (d->call || !device_link_in(d, LINK_READY) || !links_settled(d))
+		return state_by_links(d);
+	d->waits_longer = false;
+	r = kernel_reconnect(d, d->keys.dead_timeout_usec);
 	if (r < 0)
 		return link_kernel_failed(d, &(struct event_detail){
 			.call = CALL_RECONNECT, .error = r });
@@ -186,7 +135,7 @@ enum device_state link_socket(struct device *d, const struct event_detail *e)
 {
 	char reason[DEVICE_REASON_MAX];
 
-	if (refusal(d, &e->link->info, reason))
+	if (identity_differs(d, &e->link->info, reason))
 		return refuse(d, e->link, reason);
 	d->grow_to = device_usable_size(d, e->link->info.size);
 	if (d->grow_to <= d->size)
@@ -249,8 +198,10 @@ enum device_state link_dead(struct device *d, const struct event_detail *e)
 		link_cut(e->link, NULL);
 		link_reset(e->link);
 		d->dead_links++;
-		if (device_links_alive(d) == 0 && !device_is_out(d))
+		if (device_links_alive(d) == 0 && !device_is_out(d)) {
 			outage_begin(d, reason);
+			move_server_lost(d);
+		}
 		if (!d->retry_timer)
 			retry_now(d);
 		return state_by_links(d);
@@ -269,12 +220,23 @@ static void on_grown_read(struct device *d, const struct errand_result *result)
 }
 
 /* Resizing freezes the queue: only once a read has come through the new connection. */
-static void grow(struct device *d)
+void links_grow(struct device *d)
 {
 	if (!d->grow_to || d->errand)
 		return;
-	if (errand_first_read(d, on_grown_read) < 0)
+	if (errand_first_read(d, &d->errand, on_grown_read) < 0)
 		device_log(d, LOG_WARNING, "cannot start the read that precedes growing");
+}
+
+/* Newer kernels freeze the queue for a setting: only while a link lives. */
+void links_restore(struct device *d)
+{
+	if (device_links_alive(d) == 0 || d->move)
+		return;
+	errand_settings_due(d);
+	if (d->waits_longer && !d->call &&
+	    kernel_configure(d, d->keys.dead_timeout_usec) >= 0)
+		d->waits_longer = false;
 }
 
 static void resized(struct device *d)
@@ -304,6 +266,8 @@ enum device_state link_kernel_done(struct device *d, const struct event_detail *
 	}
 	if (d->detach_wanted)
 		return detach_begin(d, NULL);
+	if (e->call == CALL_CONFIGURE && d->move && d->move->phase == MOVE_PREPARE)
+		return move_switch(d, e);
 	if (was_out && device_links_alive(d)) {
 		outage_end(d);
 		manager_server_back(d->manager, d->target.servers[d->target.current].host);
@@ -312,8 +276,8 @@ enum device_state link_kernel_done(struct device *d, const struct event_detail *
 	if (state == STATE_CONNECTED) {
 		retry_reset(d);
 		d->dead_links = d->kernel_dead = 0;
-		errand_settings_due(d);
-		grow(d);
+		links_restore(d);
+		links_grow(d);
 	} else if (state == STATE_DEGRADED) {
 		retry_now(d);
 	}
@@ -332,7 +296,13 @@ enum device_state link_kernel_failed(struct device *d, const struct event_detail
 		d->grow_to = 0;
 		return hand_over(d);
 	}
-	if (!still_attached(d))
+	if (e->call == CALL_CONFIGURE) {
+		device_log(d, LOG_ERR, "cannot set dead-timeout: %s", strerror(-e->error));
+		if (d->move && d->move->phase == MOVE_PREPARE)
+			move_cancel(d, "the kernel did not take another dead-timeout");
+		return hand_over(d);
+	}
+	if (!link_still_attached(d))
 		return device_lost(d, &(struct event_detail){
 			.text = "another program has disconnected it" });
 	while ((l = device_link_in(d, LINK_HANDED)) || (l = device_link_in(d, LINK_READY)))

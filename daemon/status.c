@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "daemon/log.h"
+#include "daemon/move.h"
 #include "daemon/notify.h"
 #include "daemon/outage.h"
 #include "daemon/proto/varlink.h"
@@ -147,22 +148,6 @@ static struct json_object *warnings(const struct device *d)
 	return list;
 }
 
-/* What the person wrote: the URI, or the first address and export in that form. */
-static void add_uri(struct json_object *o, const struct device *d)
-{
-	const struct device_keys *k = &d->keys;
-	char text[CONF_VALUE_MAX + TARGET_HOST_MAX + 64];
-
-	if (k->uri) {
-		add_string(o, "uri", k->uri);
-		return;
-	}
-	snprintf(text, sizeof(text), k->n_addresses && k->addresses[0][0] == '/'
-		 ? "nbd+unix:///%2$s?socket=%1$s" : "nbd://%1$s/%2$s",
-		 k->n_addresses ? k->addresses[0] : "", k->export_name ? k->export_name : "");
-	add_string(o, "uri", text);
-}
-
 static const char *current_peer(const struct device *d)
 {
 	for (size_t i = 0; i < d->n_links; i++)
@@ -171,11 +156,37 @@ static const char *current_peer(const struct device *d)
 	return "";
 }
 
+/* What the person wrote: the URI, or the first address and export in that form. */
+const char *status_uri(const struct device_keys *k, char buf[static STATUS_URI_MAX])
+{
+	if (k->uri)
+		return k->uri;
+	snprintf(buf, STATUS_URI_MAX, k->n_addresses && k->addresses[0][0] == '/'
+		 ? "nbd+unix:///%2$s?socket=%1$s" : "nbd://%1$s/%2$s",
+		 k->n_addresses ? k->addresses[0] : "", k->export_name ? k->export_name : "");
+	return buf;
+}
+
+/* Where it is going: while it moves the keys of the other server are the move's. */
+static struct json_object *move_status(const struct device *d)
+{
+	char text[STATUS_URI_MAX];
+	struct json_object *o;
+
+	if (!d->move)
+		return NULL;
+	o = json_object_new_object();
+	add_string(o, "uri", status_uri(d->move->phase < MOVE_CHECK ? &d->move->keys
+								     : &d->keys, text));
+	add_string(o, "phase", move_phase_name(d));
+	return o;
+}
+
 struct json_object *status_device(const struct device *d)
 {
 	struct json_object *o = json_object_new_object(), *links = json_object_new_array();
 	bool attached = d->state != STATE_CONNECTING && d->state != STATE_ATTACHING;
-	char path[32] = "";
+	char path[32] = "", uri[STATUS_URI_MAX];
 
 	if (attached)
 		snprintf(path, sizeof(path), "/dev/nbd%d", d->index);
@@ -185,7 +196,7 @@ struct json_object *status_device(const struct device *d)
 	add_string(o, "device", path);
 	add(o, "index", json_object_new_int(attached ? d->index : -1));
 	add_string(o, "state", device_state_name(d->state));
-	add_uri(o, d);
+	add_string(o, "uri", status_uri(&d->keys, uri));
 	add_string(o, "peer", current_peer(d));
 	add_int(o, "size", d->size);
 	add_int(o, "block_size", d->block_size);
@@ -196,6 +207,7 @@ struct json_object *status_device(const struct device *d)
 	add(o, "outages", outage_status(d));
 	add(o, "retry", retry_status(d));
 	add(o, "io", io_status(d));
+	add(o, "move", move_status(d));
 	add(o, "warnings", warnings(d));
 	return o;
 }

@@ -8,6 +8,10 @@
 
 #define WATCHERS_MAX 256
 
+#define STATUS_URI_MAX (CONF_VALUE_MAX + TARGET_HOST_MAX + 64)
+/* The device's URI, or one made of its addresses, in BUF or in K. */
+const char *status_uri(const struct device_keys *k, char buf[static STATUS_URI_MAX]);
+
 struct json_object *status_device(const struct device *d);
 /* `devices` of a Status reply: one device, or all if NULL. */
 struct json_object *status_reply(struct manager *m, const struct device *d);

@@ -226,6 +226,11 @@ int tls_secrets_new(struct manager *m, const char *name, tls_secrets_done_fn don
 	return 0;
 }
 
+void tls_secrets_set_done(struct tls_secrets *s, tls_secrets_done_fn done)
+{
+	s->done = done;
+}
+
 struct tls_secrets *tls_secrets_free(struct tls_secrets *s)
 {
 	if (!s)

@@ -27,6 +27,8 @@ typedef void (*tls_secrets_done_fn)(const char *error, bool late, void *userdata
 
 int tls_secrets_new(struct manager *m, const char *name, tls_secrets_done_fn done,
 		    void *userdata, struct tls_secrets **ret);
+/* Somebody else waits for them from now on. */
+void tls_secrets_set_done(struct tls_secrets *s, tls_secrets_done_fn done);
 /* Wipe and free; NULL is fine.  Returns NULL. */
 struct tls_secrets *tls_secrets_free(struct tls_secrets *s);
 

@@ -18,7 +18,15 @@
 	[EV_KERNEL_DONE] = link_kernel_done,	\
 	[EV_KERNEL_FAILED] = link_kernel_failed, \
 	[EV_DETACH] = detach_begin,		\
-	[EV_LOST] = device_lost
+	[EV_LOST] = device_lost,		\
+	MOVES
+
+/* A device with or without links can be prepared for another server. */
+#define MOVES					\
+	[EV_MOVE] = move_begin,			\
+	[EV_CANDIDATE] = move_candidate,	\
+	[EV_CANDIDATE_FAILED] = move_candidate_failed, \
+	[EV_MOVE_SWITCH] = move_switch
 
 /* NULL: the event says nothing in that state; a socket that comes then is closed. */
 static const device_action actions[N_STATES][N_EVENTS] = {
@@ -40,11 +48,20 @@ static const device_action actions[N_STATES][N_EVENTS] = {
 		[EV_KERNEL_FAILED] = link_kernel_failed,
 		[EV_DETACH] = detach_begin,
 		[EV_LOST] = device_lost,
+		MOVES
 	},
 	[STATE_DEGRADED] = { WITH_DEAD_LINKS },
 	[STATE_RECONNECTING] = { WITH_DEAD_LINKS, [EV_DEAD_TIMEOUT] = link_dead_timeout },
 	[STATE_REFUSED] = { WITH_DEAD_LINKS, [EV_DEAD_TIMEOUT] = link_dead_timeout },
 	[STATE_FAILING] = { WITH_DEAD_LINKS },
+	[STATE_MOVING] = {
+		[EV_LINK_DEAD] = move_link_dead,
+		[EV_KERNEL_DONE] = move_kernel_done,
+		[EV_KERNEL_FAILED] = move_kernel_failed,
+		[EV_MOVE_CHECKED] = move_checked,
+		[EV_DETACH] = detach_later,
+		[EV_LOST] = device_lost,
+	},
 	[STATE_DETACHING] = {
 		[EV_START] = detach_flushed,
 		[EV_LINK_DEAD] = detach_link_dead,
@@ -63,7 +80,7 @@ void device_event(struct device *d, enum device_event event,
 	enum device_state old = d->state, new;
 
 	if (!action) {
-		if (event == EV_SOCKET)
+		if (event == EV_SOCKET || event == EV_CANDIDATE)
 			link_reset(e->link);
 		return;
 	}

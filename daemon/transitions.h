@@ -24,6 +24,28 @@ enum device_state link_kernel_failed(struct device *d, const struct event_detail
 enum device_state link_dead_timeout(struct device *d, const struct event_detail *e);
 enum device_state device_lost(struct device *d, const struct event_detail *e);
 
+/* What the actions of several files share. */
+bool link_still_attached(const struct device *d);
+/* RECONFIGURE gives a socket only to a link that the kernel has marked dead, and silently
+ * drops it otherwise: does it know of as many deaths as we do?  If not, an EV_LINK_DEAD will
+ * come, at the latest from a timer. */
+bool links_settled(struct device *d);
+/* Set back what a move has changed in the kernel, once links live. */
+void links_restore(struct device *d);
+void links_grow(struct device *d);
+
+/* move.c: a new server beside the old one */
+enum device_state move_begin(struct device *d, const struct event_detail *e);
+enum device_state move_candidate(struct device *d, const struct event_detail *e);
+enum device_state move_candidate_failed(struct device *d, const struct event_detail *e);
+
+/* move_switch.c: from one to the other */
+enum device_state move_switch(struct device *d, const struct event_detail *e);
+enum device_state move_link_dead(struct device *d, const struct event_detail *e);
+enum device_state move_kernel_done(struct device *d, const struct event_detail *e);
+enum device_state move_kernel_failed(struct device *d, const struct event_detail *e);
+enum device_state move_checked(struct device *d, const struct event_detail *e);
+
 /* detach.c */
 enum device_state detach_begin(struct device *d, const struct event_detail *e);
 enum device_state detach_later(struct device *d, const struct event_detail *e);

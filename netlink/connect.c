@@ -129,9 +129,8 @@ static int do_connect(struct nbdk *k, const struct nbdk_connect *c, unsigned *re
  *   which requests in flight look for a replaced socket.  To write it again here could
  *   block: newer kernels freeze the queue for it, and the new link may die meanwhile.  So
  *   TIMEOUT is left out, since it stays within one life of the device, unless it changes. */
-static int do_reconnect(struct nbdk *k, const struct nbdk_reconnect *c)
+static int reconfigure_request(struct genl *g, const struct nbdk_reconnect *c)
 {
-	struct genl *g = &k->genl;
 	int r;
 
 	if (!identifier_fits(c->identifier))
@@ -145,12 +144,27 @@ static int do_reconnect(struct nbdk *k, const struct nbdk_reconnect *c)
 	/* The driver compares it with the one of CONNECT: no match, or none, is EINVAL. */
 	if (r == 0)
 		r = genl_put_string(g, NBD_ATTR_BACKEND_IDENTIFIER, c->identifier);
+	return r;
+}
+
+static int do_reconnect(struct nbdk *k, const struct nbdk_reconnect *c)
+{
+	struct genl *g = &k->genl;
+	int r = reconfigure_request(g, c);
+
 	/* No SIZE_BYTES and no BLOCK_SIZE_BYTES: a resize freezes the queue, and the
 	 * driver resizes before it takes the sockets, so that with dead links the freeze
 	 * would wait for requests that wait for the sockets. */
 	if (r == 0)
 		r = put_sockets(g, c->sockets, c->n_sockets);
 	return r < 0 ? r : genl_call(g, NULL, NULL);
+}
+
+static int do_configure(struct nbdk *k, const struct nbdk_reconnect *c)
+{
+	int r = reconfigure_request(&k->genl, c);
+
+	return r < 0 ? r : genl_call(&k->genl, NULL, NULL);
 }
 
 static int do_resize(struct nbdk *k, unsigned index, const char *identifier, uint64_t size)
@@ -224,6 +238,7 @@ static int do_status(struct nbdk *k, unsigned index, bool *ret_connected)
 const struct nbdk_ops nbdk_kernel_ops = {
 	.connect = do_connect,
 	.reconnect = do_reconnect,
+	.configure = do_configure,
 	.resize = do_resize,
 	.disconnect = do_disconnect,
 	.status = do_status,

@@ -65,6 +65,8 @@ struct nbdk_ops {
 	int (*connect)(struct nbdk *k, const struct nbdk_connect *c, unsigned *ret_index);
 	/* 0 also when no link was dead and the kernel dropped the sockets. */
 	int (*reconnect)(struct nbdk *k, const struct nbdk_reconnect *c);
+	/* The timeouts of C alone; its sockets are not looked at. */
+	int (*configure)(struct nbdk *k, const struct nbdk_reconnect *c);
 	/* SIZE > 0.  Only while links are alive: else it blocks until they are. */
 	int (*resize)(struct nbdk *k, unsigned index, const char *identifier,
 		      uint64_t size);

@@ -62,12 +62,16 @@ static void show_export(const struct detail *d)
 {
 	uint64_t size = member_u64(d->device, "size");
 	uint64_t block = member_u64(d->device, "block_size");
-	char text[CLI_TEXT_MAX], human[FORMAT_MAX];
+	char text[CLI_TEXT_MAX], phase[CLI_TEXT_MAX], human[FORMAT_MAX];
 
 	if (*member_text(text, d->device, "uri"))
 		line(d, "URI", "%s", text);
 	if (*member_text(text, d->device, "peer"))
 		line(d, "Server", "%s", text);
+	if (member(d->device, "move"))
+		line(d, "Moving", "to %s, %s", member_text(text, member(d->device, "move"),
+							   "uri"),
+		     member_text(phase, member(d->device, "move"), "phase"));
 	if (size)
 		line(d, "Size", "%s (%llu bytes)", format_size(human, size),
 		     (unsigned long long)size);

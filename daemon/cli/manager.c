@@ -80,6 +80,8 @@ static const struct manager_error {
 	{ MANAGER_ERROR("ConnectFailed"), CLI_FAILED, "", "message", "" },
 	{ MANAGER_ERROR("DeviceHeld"), CLI_HELD, "", "device",
 	  " is in use and stays attached:", explain_held },
+	{ MANAGER_ERROR("NotTheSame"), CLI_FAILED, "the device stays where it is: ", "message",
+	  "" },
 	{ MANAGER_ERROR("Failed"), CLI_FAILED, "", "message", "" },
 	{ VARLINK_PERMISSION_DENIED, CLI_PERMISSION, "only root may do this", NULL, "" },
 	{ VARLINK_INVALID_PARAMETER, CLI_FAILED, "nbdd does not take the parameter `",

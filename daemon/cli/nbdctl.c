@@ -47,6 +47,19 @@ const struct cli_verb cli_verbs[] = {
 	  "nothing uses it; a device that holds the root filesystem stays. This is what "
 	  "nbd@.service runs.",
 	  {}, 1, 1, false, verb_hold },
+	{ "move", "DEVICE [URI] [--force] [--json] [--KEY=VALUE ...]",
+	  "Move an attached device to another server, while it is in use.",
+	  "DEVICE is " DEVICE_WORDS ". The new server is reached first, and its export must "
+	  "have the device's size, flags and data: some blocks are read from it and compared "
+	  "with what the device has. Then I/O waits for about a second at most, and goes on "
+	  "there; none fails. If anything is wrong the device stays where it was. "
+	  "Without a URI the keys say what changes, such as --addresses; without any, the "
+	  "device goes to the first of its own servers.",
+	  { { "force", NULL, "Do not compare the data, and move even if the old server cannot "
+	      "be flushed. What the two do not have in common is corrupted for whoever uses "
+	      "the device." },
+	    { "json", NULL, "Print a JSON object." } },
+	  1, 2, true, verb_move },
 	{ "check", "[FILE]", "Check nbdd.conf and nbdtab, or FILE.",
 	  "Each problem is printed with its file and line. A problem costs the device of "
 	  "its line only; the others work.",

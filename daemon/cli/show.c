@@ -24,6 +24,7 @@ static const struct state {
 	{ "reconnecting", YELLOW, "the server is away and I/O waits" },
 	{ "refused", RED, "not resumed, and I/O waits" },
 	{ "failing", RED, "dead-timeout has passed and I/O fails" },
+	{ "moving", YELLOW, "on its way to another server, and I/O waits" },
 	{ "detaching", YELLOW, NULL },
 };
 

@@ -17,7 +17,8 @@ DEVICE = {
                 'last': {'start': 1700000000000000, 'duration_usec': 8200000,
                          'reason': 'Connection reset by peer'}},
     'retry': {'attempts': 0, 'next_usec': 0, 'last_error': ''},
-    'io': {'reads': 100, 'writes': 20, 'bytes': 123456789, 'in_flight': 3}, 'warnings': [],
+    'io': {'reads': 100, 'writes': 20, 'bytes': 123456789, 'in_flight': 3}, 'move': None,
+    'warnings': [],
 }
 
 

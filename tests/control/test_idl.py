@@ -13,7 +13,7 @@ TEXT = (ROOT / 'daemon/proto/io.nbdd.Manager.varlink').read_text()
 def test_the_interface_is_well_formed():
     i = Interface(TEXT)
     assert i.name == 'io.nbdd.Manager'
-    assert set(i.methods) == {'Attach', 'Detach', 'Status', 'Reconnect'}
+    assert set(i.methods) == {'Attach', 'Detach', 'Status', 'Reconnect', 'Move'}
 
 
 def test_every_part_says_what_it_is_for():
@@ -42,6 +42,7 @@ def test_the_check_finds_what_is_wrong(change):
 def test_the_manual_names_every_member_of_a_device():
     page = (BUILD / 'man/man8/nbdctl.8').read_text()
     i = Interface(TEXT)
-    for name in ('Device', 'Tls', 'Certificate', 'Connection', 'Outages', 'Outage', 'Retry', 'Io'):
+    for name in ('Device', 'Tls', 'Certificate', 'Connection', 'Outages', 'Outage', 'Retry', 'Io',
+                 'Moving'):
         for member in i.types[name]:
             assert re.search(rf'\b{member}\b', page), member

@@ -16,7 +16,7 @@ from tests.harness.wait import wait_until
 OK, FAILED, USAGE, NO_DAEMON, NO_DEVICE, HELD, FORBIDDEN, UNSUPPORTED, PERMISSION = range(9)
 KINDS = {FAILED: 'failed', USAGE: 'usage', NO_DAEMON: 'no-daemon', NO_DEVICE: 'no-device',
          FORBIDDEN: 'listing-forbidden', UNSUPPORTED: 'listing-unsupported'}
-VERBS = ('attach', 'detach', 'status', 'list', 'info', 'reconnect', 'check', 'help')
+VERBS = ('attach', 'detach', 'status', 'list', 'info', 'reconnect', 'move', 'check', 'help')
 
 
 def run(*args, directory=None, env=None, **how):
@@ -216,6 +216,26 @@ def test_detach_and_reconnect_send_the_device(manager):
     assert manager.calls == [('Detach', {'device': 'root'}),
                              ('Detach', {'device': 'nbd0', 'force': True}),
                              ('Reconnect', {'device': '/dev/nbd0'})]
+
+
+def test_move_sends_keys_and_says_what_came_of_it(manager):
+    manager.answers['Move'] = {'parameters': {
+        'device': '/dev/nbd0', 'name': 'root', 'from': 'nbd://a/x', 'to': 'nbd://b/x',
+        'peer': '192.0.2.2:10809', 'compared': 32, 'pause_usec': 34000,
+        'warnings': ['slow \x1b[31m']}}
+    done = manager.run('move', 'root', 'nbd://b/x', '--keepalive=3s')
+    assert (done.returncode, done.stdout) == (OK, '/dev/nbd0: moved to nbd://b/x (192.0.2.2:10809)'
+                                              ': 32 blocks compared, I/O waited 34ms\n')
+    assert 'slow' in done.stderr and '\x1b' not in done.stderr
+    assert json.loads(manager.run('move', 'root', '--force', '--json').stdout)['compared'] == 32
+    assert manager.calls == [
+        ('Move', {'device': 'root', 'keys': {'keepalive': '3s', 'uri': 'nbd://b/x'}}),
+        ('Move', {'device': 'root', 'keys': {}, 'force': True})]
+    assert manager.run('move', 'root', 'nbd://b/x', '--uri=nbd://c/x').returncode == USAGE
+    assert manager.run('move').returncode == USAGE
+    manager.answers['Move'] = error('NotTheSame', message='the server has other data')
+    done = manager.run('move', 'root', 'nbd://b/x')
+    assert done.returncode == FAILED and 'stays where it is: the server has' in done.stderr
 
 
 def test_detach_says_who_holds_the_device_and_what_to_do(manager):

@@ -60,7 +60,10 @@ class Daemon:
 
     def ctl(self, *arguments, **how):
         """nbdctl ARGUMENTS; HOW as in Machine.run."""
-        return self.machine.run([NBDCTL, f'--runtime-dir={self.runtime_dir}', *arguments], **how)
+        return self.machine.run(self.ctl_argv(*arguments), **how)
+
+    def ctl_argv(self, *arguments):
+        return [NBDCTL, f'--runtime-dir={self.runtime_dir}', *arguments]
 
     def attach(self, uri, **keys):
         """nbdctl attach; underscores in KEYS stand for hyphens.  The device's path."""

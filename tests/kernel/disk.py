@@ -1,5 +1,6 @@
 """What the tests of a device share: a served file, a mounted filesystem on it."""
 import contextlib
+import json
 
 from tests.harness.servers import Nbdkit, QemuNbd
 
@@ -19,6 +20,14 @@ def stoppable_server(guest, name):
     finds with NBD_ESHUTDOWN, and the kernel makes an I/O error of each such answer."""
     guest.run(['truncate', '-s', f'{DISK_MB}M', f'/tmp/{name}'])
     return QemuNbd(guest, f'/tmp/{name}', tcp=True)
+
+
+def twin_servers(guest, name, n=2):
+    """So many of these with the same file, as a cluster would have it."""
+    guest.run(['truncate', '-s', f'{DISK_MB}M', f'/tmp/{name}'])
+    image = json.dumps({'driver': 'raw', 'file': {'driver': 'file', 'filename': f'/tmp/{name}',
+                                                  'locking': 'off'}})
+    return [QemuNbd(guest, f'json:{image}', tcp=True) for _ in range(n)]
 
 
 @contextlib.contextmanager

@@ -398,3 +398,55 @@ TEST(a_problem_names_the_device_that_it_leaves_out)
 	CHECK(c->problems[1].fatal && !c->problems[1].device);
 	conf_free(c);
 }
+
+TEST(another_server_takes_port_and_export_of_the_old_one_away)
+{
+	struct device_keys k, over;
+	char error[CONF_ERROR_MAX];
+
+	device_keys_init(&k);
+	device_keys_init(&over);
+	CHECK_INT(device_keys_set(&k, "addresses", "a,b", error), 0);
+	CHECK_INT(device_keys_set(&k, "port", "7", error), 0);
+	CHECK_INT(device_keys_set(&k, "export", "x", error), 0);
+	CHECK_INT(device_keys_set(&k, "keepalive", "9s", error), 0);
+	CHECK_INT(device_keys_set(&over, "keepalive-timeout", "20s", error), 0);
+	CHECK_INT(device_keys_overlay(&k, &over), 0);
+	CHECK_INT(k.n_addresses, 2);
+	CHECK_INT(k.keepalive_timeout_usec, 20 * USEC_PER_SEC);
+	CHECK_INT(device_keys_set(&over, "uri", "nbd://h/y", error), 0);
+	CHECK_INT(device_keys_overlay(&k, &over), 0);
+	CHECK_INT(k.n_addresses, 0);
+	CHECK_INT(k.port, 10809);
+	CHECK(!k.export_name);
+	CHECK_STR(k.uri, "nbd://h/y");
+	CHECK_INT(k.keepalive_usec, 9 * USEC_PER_SEC);
+	CHECK_INT(device_keys_check(&k, error), 0);
+	device_keys_deinit(&k);
+	device_keys_deinit(&over);
+}
+
+TEST(keys_that_differ_say_what_they_take)
+{
+	static const struct {
+		const char *key, *value;
+		enum conf_change change;
+	} rows[] = {
+		{ "keepalive", "3s", CONF_LIVE }, { "tls", "require", CONF_RECONNECT },
+		{ "export", "y", CONF_MOVE }, { "uri", "nbd://h/y", CONF_MOVE },
+		{ "block-size", "4k", CONF_ATTACH }, { "keepalive", "2s", CONF_LIVE },
+	};
+	struct device_keys a, b;
+	char error[CONF_ERROR_MAX];
+
+	device_keys_init(&a);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		device_keys_init(&b);
+		CHECK_INT(device_keys_set(&b, rows[i].key, rows[i].value, error), 0);
+		CHECK_INT(conf_change_of(device_keys_differ(&a, &b)), rows[i].change);
+		/* The last row is the default. */
+		CHECK_INT(device_keys_equal(&a, &b), i == ARRAY_SIZE(rows) - 1);
+		device_keys_deinit(&b);
+	}
+	device_keys_deinit(&a);
+}

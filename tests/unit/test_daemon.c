@@ -2,8 +2,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <string.h>
 
 #include "daemon/backoff.h"
+#include "daemon/sample.h"
 #include "daemon/target.h"
 #include "lib/util/clock.h"
 #include "tests/unit/unit.h"
@@ -64,4 +66,59 @@ TEST(only_names_are_worth_resolving_again)
 			 hosts[i].host);
 		CHECK_INT(target_has_names(&t), hosts[i].name);
 	}
+}
+
+TEST(samples_lie_within_the_device_and_do_not_overlap)
+{
+	static const uint64_t sizes[] = { 512, 4096, 4608, 40960, 65536 + 512, 1 << 20,
+					  UINT64_C(1) << 40, INT64_MAX - 511 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		uint64_t end = 0, size = sizes[i] - sizes[i] % 512;
+		struct samples s;
+
+		samples_choose(&s, size, 512);
+		CHECK(s.n > 0);
+		CHECK_INT(s.list[0].offset, 0);
+		for (uint32_t n = 0; n < s.n; n++) {
+			CHECK(s.list[n].offset >= end);
+			CHECK_INT(s.list[n].offset % 512, 0);
+			end = s.list[n].offset + s.list[n].len;
+		}
+		CHECK(end <= size);
+	}
+	CHECK(SAMPLES_MAX >= 12 + 1 + 16 + 3);
+}
+
+static struct digests digests_of(const char *text)
+{
+	struct digests d = { .n = (uint32_t)strlen(text) };
+
+	for (uint32_t i = 0; i < d.n; i++)
+		memset(d.list[i], text[i], SAMPLE_DIGEST);
+	return d;
+}
+
+TEST(a_block_differs_only_if_nobody_wrote_it_meanwhile)
+{
+	struct digests before = digests_of("aaaa"), theirs = digests_of("abab"),
+		       after = digests_of("abcc");
+	struct samples s = { .n = 4, .list = { { 0, 1 }, { 1, 1 }, { 2, 1 }, { 3, 1 } } };
+	struct comparison c;
+
+	samples_compare(&s, &before, &theirs, &after, &c);
+	CHECK_INT(c.different, 0);
+	CHECK_INT(c.changing, 1);
+	CHECK_INT(s.n, 1);
+	CHECK_INT(s.list[0].offset, 3);
+	before = digests_of("a");
+	theirs = digests_of("b");
+	samples_compare(&s, &before, &theirs, &before, &c);
+	CHECK_INT(c.different, 1);
+	CHECK_INT(c.first_different, 3);
+	/* What was not read is not the same. */
+	s.n = 1;
+	samples_compare(&s, &(struct digests){}, &(struct digests){}, &(struct digests){}, &c);
+	CHECK_INT(s.n, 1);
+	CHECK_INT(c.changing, 1);
 }

@@ -1,0 +1,290 @@
+/* STATE_MOVING: the old links die, the new ones take their places, or else the other way. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/control.h"
+#include "daemon/device_tls.h"
+#include "daemon/errand.h"
+#include "daemon/kcall.h"
+#include "daemon/link.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+#include "daemon/move.h"
+#include "daemon/outage.h"
+#include "daemon/retry.h"
+#include "daemon/transitions.h"
+#include "lib/util/clock.h"
+#include "lib/util/units.h"
+
+#define TURN_PAUSE_USEC		(20 * USEC_PER_MSEC)	/* until the kernel call is over */
+
+static enum device_state going(struct device *d);
+
+static enum device_state switch_again(struct device *d)
+{
+	device_event(d, EV_MOVE_SWITCH, NULL);
+	return d->state;
+}
+
+static bool candidates_live(const struct device *d)
+{
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->move->links[i].state != LINK_READY ||
+		    link_hung_up(&d->move->links[i]))
+			return false;
+	return true;
+}
+
+/* Those without a descriptor first: the kernel may not be able to. */
+static bool cut_lost_links(struct device *d)
+{
+	for (size_t i = 0; i < d->n_links; i++) {
+		struct link *l = &d->links[i];
+
+		if (l->state == LINK_ALIVE && l->fd < 0 && link_cut(l, "moving") < 0)
+			return false;
+	}
+	return true;
+}
+
+static void cut_links(struct device *d)
+{
+	for (size_t i = 0; i < d->n_links; i++) {
+		struct link *l = &d->links[i];
+
+		if (l->state == LINK_ALIVE) {
+			link_cut(l, NULL);
+			d->dead_links++;
+		}
+		link_reset(l);
+	}
+}
+
+/* Every write that the server has completed; with the links dead it grows no more. */
+static bool count_writes(const struct device *d, uint64_t *ret)
+{
+	struct nbdk_info info;
+
+	if (nbdk_sysfs_read((unsigned)d->index, &info) < 0)
+		return false;
+	*ret = info.writes;
+	return true;
+}
+
+/* Keys and target of the device and of the move change places, and so does the server that
+ * a reconnect goes to. */
+static void exchange(struct device *d)
+{
+	struct move *mv = d->move;
+	struct device_keys keys = d->keys;
+	struct target target = d->target;
+
+	d->resolver = resolver_cancel(d->resolver);
+	d->resolve_again = false;
+	d->keys = mv->keys;
+	d->target = mv->target;
+	mv->keys = keys;
+	mv->target = target;
+	mv->secrets = device_tls_exchange(d, mv->secrets);
+	device_apply_keys(d);
+}
+
+static void place_candidates(struct device *d)
+{
+	struct move *mv = d->move;
+
+	for (size_t i = 0; i < d->n_links; i++) {
+		d->links[i] = mv->links[i];
+		d->links[i].candidate = false;
+		mv->links[i] = (struct link){ .device = d, .fd = -1, .candidate = true };
+	}
+	d->grow_to = device_usable_size(d, d->links[0].info.size);
+	if (d->grow_to <= d->size)
+		d->grow_to = 0;
+}
+
+/* Once the kernel knows that the old links are dead, nothing is completed by the old server
+ * any more, and the new one has the same data: either is right.  From the next call on only
+ * the new one is, for it may complete a write. */
+static enum device_state hand_over(struct device *d)
+{
+	int r;
+
+	if (d->call || !links_settled(d))
+		return STATE_MOVING;
+	if (!link_still_attached(d))
+		return device_lost(d, &(struct event_detail){
+			.text = "another program has disconnected it" });
+	if (!count_writes(d, &d->move->writes))
+		d->move->writes = UINT64_MAX;
+	exchange(d);
+	place_candidates(d);
+	d->move->phase = MOVE_CHECK;
+	d->waits_longer = d->keys.dead_timeout_usec < MOVE_WAIT_USEC;
+	r = kernel_reconnect(d, MAX(d->keys.dead_timeout_usec, MOVE_WAIT_USEC));
+	if (r < 0)
+		return move_kernel_failed(d, &(struct event_detail){ .error = r });
+	return STATE_MOVING;
+}
+
+enum device_state move_switch(struct device *d, const struct event_detail *e)
+{
+	struct move *mv = d->move;
+
+	if (!mv)
+		return d->state;
+	if (d->call) {
+		move_again(d, TURN_PAUSE_USEC, switch_again);
+		return d->state;
+	}
+	if (!candidates_live(d)) {
+		move_fail(d, CONTROL_ERROR_CONNECT_FAILED,
+			  "the new server has closed its connection again");
+		return d->state;
+	}
+	if (!cut_lost_links(d)) {
+		move_fail(d, CONTROL_ERROR_FAILED, "the descriptor of its connection was lost "
+			  "when an earlier nbdd was killed, and this kernel cannot end it "
+			  "without");
+		return d->state;
+	}
+	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
+	d->retry_at_usec = 0;
+	mv->cut_usec = now_usec();
+	cut_links(d);
+	mv->phase = MOVE_SWITCH;
+	return hand_over(d);
+}
+
+/* ---- the way back ------------------------------------------------------------------ */
+
+static bool dead_timeout_over(const struct device *d)
+{
+	return d->outages.began_usec && d->keys.dead_timeout_usec != USEC_INFINITY &&
+	       now_usec() - d->outages.began_usec >= d->keys.dead_timeout_usec;
+}
+
+/* The new links are dead.  Back to the old server, unless the new one has completed a write,
+ * which the old one may not have. */
+static enum device_state going(struct device *d)
+{
+	struct move *mv = d->move;
+	char reason[DEVICE_REASON_MAX];
+	uint64_t writes;
+	bool stays;
+
+	if (d->call || !links_settled(d))
+		return STATE_MOVING;
+	stays = !count_writes(d, &writes) || writes != mv->writes;
+	if (!stays)
+		exchange(d);
+	memcpy(reason, mv->reason, sizeof(reason));
+	d->grow_to = 0;
+	if (stays)
+		move_fail(d, CONTROL_ERROR_FAILED, "the new server was lost: %s; it has taken "
+			  "writes already, so the device waits for it", reason);
+	else
+		move_fail(d, CONTROL_ERROR_FAILED, "%s; back to the old server", reason);
+	device_set_error(d, "%s", reason);
+	if (!d->outages.began_usec)
+		outage_begin(d, reason);
+	retry_now(d);
+	if (d->detach_wanted)
+		return detach_begin(d, NULL);
+	return dead_timeout_over(d) ? STATE_FAILING : STATE_RECONNECTING;
+}
+
+static enum device_state go_back(struct device *d, const char *reason)
+{
+	struct move *mv = d->move;
+
+	mv->phase = MOVE_RETURN;
+	mv->errand = errand_cancel(mv->errand);
+	snprintf(mv->reason, sizeof(mv->reason), "%s", reason);
+	cut_links(d);
+	return going(d);
+}
+
+/* ---- events ------------------------------------------------------------------------ */
+
+enum device_state move_link_dead(struct device *d, const struct event_detail *e)
+{
+	char reason[DEVICE_REASON_MAX];
+
+	if (e->link) {
+		snprintf(reason, sizeof(reason), "connection to %s lost: %s", e->link->peer,
+			 e->text);
+		return go_back(d, reason);
+	}
+	d->kernel_dead++;
+	if (d->move->phase == MOVE_SWITCH)
+		return hand_over(d);
+	return d->move->phase == MOVE_RETURN ? going(d) : STATE_MOVING;
+}
+
+static void on_first_read(struct device *d, const struct errand_result *result)
+{
+	device_event(d, EV_MOVE_CHECKED, &(struct event_detail){ .error = result->error });
+}
+
+enum device_state move_kernel_done(struct device *d, const struct event_detail *e)
+{
+	struct move *mv = d->move;
+	int r;
+
+	if (mv->phase == MOVE_SWITCH)		/* of a call from before */
+		return hand_over(d);
+	if (mv->phase == MOVE_RETURN)
+		return going(d);
+	for (size_t i = 0; i < d->n_links; i++)
+		link_alive(&d->links[i]);
+	d->dead_links = d->kernel_dead = 0;
+	r = errand_first_read(d, &mv->errand, on_first_read);
+	return r < 0 ? go_back(d, strerror(-r)) : STATE_MOVING;
+}
+
+enum device_state move_kernel_failed(struct device *d, const struct event_detail *e)
+{
+	char reason[DEVICE_REASON_MAX];
+
+	if (!link_still_attached(d))
+		return device_lost(d, &(struct event_detail){
+			.text = "another program has disconnected it" });
+	snprintf(reason, sizeof(reason), "kernel did not take the new connections: %s",
+		 strerror(-e->error));
+	return go_back(d, reason);
+}
+
+static void settle_down(struct device *d)
+{
+	struct move *mv = d->move;
+	uint64_t pause = now_usec() - mv->cut_usec;
+	char text[FORMAT_MAX];
+
+	device_log(d, LOG_NOTICE, "moved to %s: %u blocks compared, %u of them written "
+		   "meanwhile; I/O waited %s", d->links[0].peer,
+		   mv->n_compared + mv->n_changing, mv->n_changing, format_usec(text, pause));
+	if (mv->call)
+		control_reply_moved(STEAL_PTR(mv->call), d, pause);
+	move_free(d);
+	outage_end(d);
+	retry_reset(d);
+	for (size_t i = 0; i < d->n_links; i++)
+		link_set_keepalive(&d->links[i]);
+	links_restore(d);
+	links_grow(d);
+}
+
+enum device_state move_checked(struct device *d, const struct event_detail *e)
+{
+	char reason[DEVICE_REASON_MAX];
+
+	if (e->error < 0) {
+		snprintf(reason, sizeof(reason), "the first read over the new connection: %s",
+			 strerror(-e->error));
+		return go_back(d, reason);
+	}
+	settle_down(d);
+	return d->detach_wanted ? detach_begin(d, NULL) : STATE_CONNECTED;
+}
