@@ -18,6 +18,7 @@ BELOW = {
     'conf': ('lib/util',),
     'daemon/proto': ('lib/util',),
     'daemon': ('daemon/proto', 'daemon/cli', 'conf', 'netlink', 'lib/record', 'lib/util'),
+    'daemon/generator': ('conf', 'lib/util'),
     'daemon/cli': ('daemon/proto', 'conf', 'netlink', 'lib/util'),
 }
 # What others may include of a folder.  Within lib, each header is a door of its own.

@@ -1,0 +1,55 @@
+/* nbdd-generator: what its files share. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "conf/conf.h"
+#include "lib/util/macro.h"
+
+#define UNIT_NAME_MAX	256		/* systemd's limit, with the NUL */
+#define USES_MAX	1024		/* lines of fstab that are looked at */
+
+/* A line of fstab whose device is one of ours. */
+struct use {
+	const struct conf_device *device;
+	char *what, *where, *type, *options;
+	int pass;			/* of fsck */
+	bool swap, nofail, noauto, netdev, automount;
+	bool has_timeout;		/* x-systemd.device-timeout= */
+	uint64_t timeout_usec;
+};
+
+struct generator {
+	const char *normal, *early;	/* directories for units; see systemd.generator(7) */
+	const char *fstab;
+	const struct conf *conf;
+	int root_index;			/* the root filesystem is on /dev/nbdN; or -1 */
+	struct use uses[USES_MAX];
+	size_t n_uses;
+};
+
+/* fstab.c: the lines that use a device of the configuration.  0 or -errno; a missing file is
+ * an empty one. */
+int generator_read_fstab(struct generator *g);
+void generator_free_uses(struct generator *g);
+
+/* names.c */
+/* The name of the unit of PATH, `dev-nbd0.device`; false: it is too long. */
+_must_check_ bool unit_of_path(char ret[static UNIT_NAME_MAX], const char *path,
+			       const char *suffix);
+/* The instance of nbd@.service that stands for D: its number, or else its name. */
+void unit_of_device(char ret[static UNIT_NAME_MAX], const struct conf_device *d);
+
+/* files.c: files below DIR, a directory of units.  0 or -errno, which has been told. */
+/* Begin, or go on with, the drop-in of UNIT; *RET is to be closed. */
+int open_dropin(const char *dir, const char *unit, FILE **ret);
+int open_unit(const char *dir, const char *unit, FILE **ret);
+/* DIR/TARGET.KIND/UNIT points to TO, by default to the unit itself. */
+int add_link(const char *dir, const char *target, const char *kind, const char *unit,
+	     const char *to);
+
+/* units.c: write everything.  0 or the first -errno. */
+int generator_write(const struct generator *g);
