@@ -71,7 +71,6 @@ static const struct {
 	{ 0, FAILURE_SOON },			/* end of file in the handshake */
 	{ ECONNREFUSED, FAILURE_SOON },
 	{ ECONNRESET, FAILURE_SOON },
-	{ ECONNABORTED, FAILURE_SOON },
 	{ EPIPE, FAILURE_SOON },
 	{ EAGAIN, FAILURE_SOON },		/* backlog of a Unix socket is full */
 	{ ESHUTDOWN, FAILURE_SOON },		/* NBD_REP_ERR_SHUTDOWN */

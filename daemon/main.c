@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/inherit.h"
@@ -161,6 +162,8 @@ static int run(const struct manager_options *o)
 	if (r < 0)
 		log_warning("cannot take what systemd passes: %s", strerror(-r));
 	load_modules();
+	/* Reads a file at first use, which children that say a date must not. */
+	tzset();
 	r = setup_loop(&event);
 	if (r < 0)
 		return r;

@@ -86,6 +86,16 @@ static int take_key(struct parser *p, const struct given *g)
 	return CLI_OK;
 }
 
+static bool takes_key(const struct cli_verb *verb, const char *name)
+{
+	const struct conf_key *key = conf_key_find(name, &(const char *){ NULL });
+
+	/* What is no key at all is explained by those verbs that take all of them. */
+	if (!verb->keys || !*verb->keys)
+		return verb->keys;
+	return key && strncmp(key->name, verb->keys, strlen(verb->keys)) == 0;
+}
+
 static int take_dashed(struct parser *p, const struct given *g)
 {
 	const struct cli_option *o = find_option(p->verb, g->name);
@@ -101,7 +111,8 @@ static int take_dashed(struct parser *p, const struct given *g)
 		return p->cli->runtime_dir ? CLI_OK :
 			usage(p, "a value is missing after", g->name);
 	}
-	return p->verb->keys ? take_key(p, g) : usage(p, "there is no option", g->name);
+	return takes_key(p->verb, g->name) ? take_key(p, g)
+					   : usage(p, "there is no option", g->name);
 }
 
 static int take_word(struct parser *p, const char *word)

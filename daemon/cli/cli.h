@@ -55,7 +55,8 @@ struct cli_verb {
 	const char *text;		/* further paragraphs for its help, or NULL */
 	struct cli_option options[CLI_OPTIONS_MAX];
 	size_t min_words, max_words;
-	bool keys;			/* takes every key of nbdd.conf as an option */
+	const char *keys;		/* it takes the keys of nbdd.conf that begin so as options;
+					 * NULL: none */
 	int (*run)(struct cli *cli, const struct cli_arguments *a);
 };
 
@@ -119,8 +120,9 @@ char *device_trouble(char buf[static CLI_TEXT_MAX], struct json_object *device,
 /* The escape sequence for a state, "" for one that needs none. */
 const char *state_colour(const char *state);
 
-/* server.c: an array of objects of `name` and `description`. */
-int cli_fetch_list(struct cli *cli, const char *uri, struct json_object *list);
+/* server.c: an array of objects of `name` and `description`.  KEYS (or NULL): of TLS. */
+int cli_fetch_list(struct cli *cli, const char *uri, struct json_object *keys,
+		   struct json_object *list);
 void cli_print_list(struct json_object *list);
 
 /* front.c: the program as nbd-client; its exit status. */

@@ -81,7 +81,7 @@ int front_list(struct front *f)
 		return r;
 	list = cli_must(json_object_new_array());
 	uri = build_uri(f);
-	r = cli_fetch_list(&f->cli, uri, list);
+	r = cli_fetch_list(&f->cli, uri, NULL, list);
 	puts("Negotiation: ..");
 	if (r == CLI_OK)
 		cli_print_list(list);

@@ -84,7 +84,8 @@ void cli_help_verb(const struct cli_verb *verb)
 		return;
 	puts("\nKeys, as in nbdd.conf(5):");
 	for (size_t i = 0; i < n_conf_keys; i++)
-		print_key(&conf_keys[i]);
+		if (strncmp(conf_keys[i].name, verb->keys, strlen(verb->keys)) == 0)
+			print_key(&conf_keys[i]);
 }
 
 int verb_help(struct cli *cli, const struct cli_arguments *a)

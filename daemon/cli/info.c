@@ -160,7 +160,7 @@ static void print_text(struct json_object *o)
 
 int verb_info(struct cli *cli, const struct cli_arguments *a)
 {
-	struct server s = { .cli = cli, .uri = a->words[0] };
+	struct server s = { .cli = cli, .uri = a->words[0], .keys = a->keys };
 	struct json_object *contexts = cli_must(json_object_new_array()), *o = NULL;
 	int r = server_connect(&s);
 

@@ -19,34 +19,35 @@ const struct cli_verb cli_verbs[] = {
 	  "success.",
 	  { { "device", "/dev/nbdN", "The device to use; by default a free one." },
 	    { "name", "NAME", "A name for the device, by which other commands know it." } },
-	  0, 1, true, verb_attach },
+	  0, 1, "", verb_attach },
 	{ "detach", "DEVICE [--force]", "Detach a device.",
 	  "DEVICE is " DEVICE_WORDS ". A device that is mounted or otherwise in use stays, "
 	  "and the command says who holds it.",
 	  { { "force", NULL, "Detach even a device in use. Its users get I/O errors from "
 	      "then on, and what they have not yet written is lost: a filesystem may need "
 	      "a check and programs may lose data." } },
-	  1, 1, false, verb_detach },
+	  1, 1, NULL, verb_detach },
 	{ "status", "[DEVICE] [--json | --watch]", "Show the devices and how they are.",
 	  "DEVICE is " DEVICE_WORDS "; with it, everything that is known of this one.",
 	  { { "json", NULL, "Print a JSON array with one object for each device." },
 	    { "watch", NULL, "Go on showing changes until interrupted." } },
-	  0, 1, false, verb_status },
-	{ "list", "URI [--json]", "List the exports of a server.", NULL,
+	  0, 1, NULL, verb_status },
+	{ "list", "URI [--json] [--tls-KEY=VALUE ...]", "List the exports of a server.", NULL,
 	  { { "json", NULL, "Print a JSON object." } },
-	  1, 1, false, verb_list },
-	{ "info", "URI [--json]", "Show what a server says of an export.", NULL,
+	  1, 1, "tls", verb_list },
+	{ "info", "URI [--json] [--tls-KEY=VALUE ...]",
+	  "Show what a server says of an export.", NULL,
 	  { { "json", NULL, "Print a JSON object." } },
-	  1, 1, false, verb_info },
+	  1, 1, "tls", verb_info },
 	{ "reconnect", "DEVICE", "Drop a device's connections and make new ones now.",
 	  "DEVICE is " DEVICE_WORDS ". I/O waits meanwhile; none fails.",
-	  {}, 1, 1, false, verb_reconnect },
+	  {}, 1, 1, NULL, verb_reconnect },
 	{ "hold", "NAME", "Attach a configured device and stay as long as it is attached.",
 	  "NAME is that of a device of nbdd.conf or nbdtab, or /dev/nbdN. A server that "
 	  "cannot be reached is tried until it can. SIGTERM detaches the device, as soon as "
 	  "nothing uses it; a device that holds the root filesystem stays. This is what "
 	  "nbd@.service runs.",
-	  {}, 1, 1, false, verb_hold },
+	  {}, 1, 1, NULL, verb_hold },
 	{ "move", "DEVICE [URI] [--force] [--json] [--KEY=VALUE ...]",
 	  "Move an attached device to another server, while it is in use.",
 	  "DEVICE is " DEVICE_WORDS ". The new server is reached first, and its export must "
@@ -59,12 +60,12 @@ const struct cli_verb cli_verbs[] = {
 	      "be flushed. What the two do not have in common is corrupted for whoever uses "
 	      "the device." },
 	    { "json", NULL, "Print a JSON object." } },
-	  1, 2, true, verb_move },
+	  1, 2, "", verb_move },
 	{ "check", "[FILE]", "Check nbdd.conf and nbdtab, or FILE.",
 	  "Each problem is printed with its file and line. A problem costs the device of "
 	  "its line only; the others work.",
-	  {}, 0, 1, false, verb_check },
-	{ "help", "[VERB]", "Show help.", NULL, {}, 0, 1, false, verb_help },
+	  {}, 0, 1, NULL, verb_check },
+	{ "help", "[VERB]", "Show help.", NULL, {}, 0, 1, NULL, verb_help },
 };
 const size_t n_cli_verbs = ARRAY_SIZE(cli_verbs);
 

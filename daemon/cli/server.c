@@ -73,6 +73,35 @@ static bool asking(struct server *s)
 	return !s->answered;
 }
 
+static int set_tls(struct nbd_handle *h, const char *word)
+{
+	return nbd_set_tls(h, strcmp(word, "require") == 0 ? LIBNBD_TLS_REQUIRE :
+			   strcmp(word, "allow") == 0 ? LIBNBD_TLS_ALLOW : LIBNBD_TLS_DISABLE);
+}
+
+/* The values have been checked when they were parsed. */
+static int apply_keys(struct nbd_handle *h, struct json_object *keys)
+{
+	static const struct {
+		const char *key;
+		int (*set)(struct nbd_handle *h, const char *value);
+	} setters[] = {
+		{ "tls", set_tls }, { "tls-certificates", nbd_set_tls_certificates },
+		{ "tls-psk-file", nbd_set_tls_psk_file },
+		{ "tls-username", nbd_set_tls_username },
+		{ "tls-hostname", nbd_set_tls_hostname },
+		{ "tls-priority", nbd_set_tls_priority },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(setters); i++) {
+		struct json_object *value = member(keys, setters[i].key);
+
+		if (value && setters[i].set(h, json_object_get_string(value)) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int server_connect(struct server *s)
 {
 	int r;
@@ -81,6 +110,7 @@ int server_connect(struct server *s)
 	if (!s->h || nbd_set_opt_mode(s->h, true) < 0 ||
 	    nbd_set_full_info(s->h, true) < 0 ||
 	    nbd_set_uri_allow_local_file(s->h, true) < 0 ||
+	    nbd_set_uri_allow_tls_priority(s->h, true) < 0 || apply_keys(s->h, s->keys) < 0 ||
 	    nbd_aio_connect_uri(s->h, s->uri) < 0)
 		return server_error(s, CLI_FAILED, NULL);
 	r = run_while(s, connecting);
@@ -192,9 +222,10 @@ void cli_print_list(struct json_object *list)
 	}
 }
 
-int cli_fetch_list(struct cli *cli, const char *uri, struct json_object *list)
+int cli_fetch_list(struct cli *cli, const char *uri, struct json_object *keys,
+		   struct json_object *list)
 {
-	struct server s = { .cli = cli, .uri = uri };
+	struct server s = { .cli = cli, .uri = uri, .keys = keys };
 	int r = server_connect(&s);
 
 	if (r == CLI_OK)
@@ -206,7 +237,7 @@ int cli_fetch_list(struct cli *cli, const char *uri, struct json_object *list)
 int verb_list(struct cli *cli, const struct cli_arguments *a)
 {
 	struct json_object *list = cli_must(json_object_new_array()), *o;
-	int r = cli_fetch_list(cli, a->words[0], list);
+	int r = cli_fetch_list(cli, a->words[0], a->keys, list);
 
 	if (r == CLI_OK && cli->json) {
 		o = cli_must(json_object_new_object());

@@ -8,6 +8,7 @@
 struct server {
 	const struct cli *cli;
 	const char *uri;
+	struct json_object *keys;	/* of TLS, or NULL */
 	struct nbd_handle *h;
 	bool answered;			/* the option under way has its reply */
 	int error;			/* 0, or the errno of that reply */

@@ -133,6 +133,16 @@ static int set_credentials(struct tls *s)
 	return r;
 }
 
+/* gnutls forgets it when the handshake is over. */
+static int on_certificate_request(gnutls_session_t session, unsigned type, unsigned when,
+				  unsigned incoming, const gnutls_datum_t *message)
+{
+	struct tls *s = gnutls_session_get_ptr(session);
+
+	s->certificate_wanted = true;
+	return 0;
+}
+
 static int set_up(struct tls *s, const struct tls_config *config, char *message)
 {
 	int r = tls_credentials_load(&s->keys, config, message);
@@ -155,6 +165,9 @@ static int set_up(struct tls *s, const struct tls_config *config, char *message)
 	if (s->keys.x509 && config->verify_peer)
 		gnutls_session_set_verify_cert(s->session, s->hostname, 0);
 	gnutls_handshake_set_timeout(s->session, GNUTLS_INDEFINITE_TIMEOUT);
+	gnutls_session_set_ptr(s->session, s);
+	gnutls_handshake_set_hook_function(s->session, GNUTLS_HANDSHAKE_CERTIFICATE_REQUEST,
+					   GNUTLS_HOOK_POST, on_certificate_request);
 	tls_socket_set(s);
 	return 0;
 }
@@ -191,7 +204,7 @@ static int check_authentication(struct tls *s, char *message)
 int tls_handshake(struct transport *t, char message[static TLS_MESSAGE_MAX])
 {
 	struct tls *s = t->tls;
-	struct tls_attempt a = { s->session, &s->keys, s->hostname };
+	struct tls_attempt a = { s->session, &s->keys, s->hostname, false, 0 };
 	int r, e;
 
 	s->may_read = !s->in_len;
@@ -203,6 +216,7 @@ int tls_handshake(struct transport *t, char message[static TLS_MESSAGE_MAX])
 	if (e < 0 && e != -EAGAIN && !s->io_error)
 		s->io_error = -e;
 	a.io_error = s->io_error;
+	a.certificate_wanted = s->certificate_wanted;
 	if (r == GNUTLS_E_AGAIN)
 		return -EAGAIN;
 	if (r < 0) {

@@ -33,6 +33,10 @@ _must_check_ int tls_handshake(struct transport *t, char message[static TLS_MESS
 /* Version, key exchange and cipher, to be freed; NULL when out of memory. */
 char *tls_description(struct transport *t);
 
+/* The server hung up right after the handshake: 0 when that says nothing of TLS, or -errno with
+ * MESSAGE filled. */
+int tls_hang_up_reason(struct transport *t, char message[static TLS_MESSAGE_MAX]);
+
 /* What nbdd_get_tls_info tells. */
 void tls_info(struct transport *t, struct nbdd_tls_info *ret);
 

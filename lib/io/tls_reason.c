@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lib/io/tls_session.h"
 #include "lib/util/escape.h"
 
 #define NAMES_MAX 8		/* names of a certificate that are told */
@@ -18,6 +19,8 @@ static const struct alert {
 	const char *hint;
 } alerts[] = {
 	{ 116 /* certificate_required */, EKEYREJECTED, "the server wants a client certificate" },
+	{ GNUTLS_A_HANDSHAKE_FAILURE, ENOTSUP,
+	  "no TLS version, cipher or key exchange is common to both sides" },
 	{ GNUTLS_A_BAD_CERTIFICATE, EKEYREJECTED, "the server refused the client certificate" },
 	{ GNUTLS_A_UNKNOWN_CA, EKEYREJECTED,
 	  "the server does not know the CA of the client certificate" },
@@ -179,6 +182,46 @@ static int psk_reason(const struct tls_attempt *a, int error, char *message)
 			"'%s' (%.200s)", name, why);
 }
 
+/* Is there a client certificate?  It need not have been sent. */
+static bool has_own(const struct tls_attempt *a)
+{
+	gnutls_x509_crt_t *crts = NULL;
+	unsigned n = 0;
+
+	if (gnutls_certificate_get_x509_crt(a->keys->x509, 0, &crts, &n) < 0)
+		return false;
+	for (unsigned i = 0; i < n; i++)
+		gnutls_x509_crt_deinit(crts[i]);
+	gnutls_free(crts);
+	return n > 0;
+}
+
+/* A server that dislikes the client's certificate may say so only by hanging up, WHEN is
+ * about the handshake.  0 when that says nothing of certificates. */
+static int certificate_hint(const struct tls_attempt *a, const char *when, char *message)
+{
+	const char *where = a->keys->where ? a->keys->where : "any of the usual directories";
+	const char *why = "it asked for a client certificate, and there is none in";
+
+	if (!a->keys->x509 || !a->certificate_wanted)
+		return 0;
+	if (gnutls_certificate_get_ours(a->session))
+		why = "it may not accept the client certificate in";
+	else if (has_own(a))
+		why = "it asked for a client certificate of a CA that did not make the one in";
+	return tls_fail(message, -EKEYREJECTED, "TLS: server hung up %s the TLS handshake: %s %s",
+			when, why, where);
+}
+
+int tls_hang_up_reason(struct transport *t, char message[static TLS_MESSAGE_MAX])
+{
+	const struct tls *s = t->tls;
+	const struct tls_attempt a = { .session = s->session, .keys = &s->keys,
+				       .certificate_wanted = s->certificate_wanted };
+
+	return certificate_hint(&a, "after", message);
+}
+
 int tls_handshake_reason(const struct tls_attempt *a, int error, char *message)
 {
 	bool hung_up = error == GNUTLS_E_PREMATURE_TERMINATION ||
@@ -186,9 +229,12 @@ int tls_handshake_reason(const struct tls_attempt *a, int error, char *message)
 
 	if (a->keys->psk && (hung_up || error == GNUTLS_E_FATAL_ALERT_RECEIVED))
 		return psk_reason(a, error, message);
-	if (hung_up)
-		return tls_fail(message, -ECONNRESET, "TLS: server hung up during the TLS "
-				"handshake");
+	if (hung_up) {
+		int r = certificate_hint(a, "during", message);
+
+		return r < 0 ? r : tls_fail(message, -ECONNRESET, "TLS: server hung up during "
+					    "the TLS handshake");
+	}
 	switch (error) {
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
 		return alert_reason(a->session, message);

@@ -10,6 +10,7 @@ struct tls_attempt {
 	gnutls_session_t session;
 	const struct tls_credentials *keys;
 	const char *hostname;
+	bool certificate_wanted;	/* by the server */
 	int io_error;		/* errno of the socket's last failure, 0 none */
 };
 

@@ -22,6 +22,7 @@ struct tls {
 	int fd;
 	int io_error;			/* errno of the socket, 0 none */
 	bool active;			/* the handshake is complete */
+	bool certificate_wanted;	/* by the server, in the handshake */
 	bool eof;			/* of the socket */
 	bool may_read;			/* the socket is asked once a call */
 	bool ended;			/* nothing more can be received: */

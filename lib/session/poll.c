@@ -68,6 +68,17 @@ static bool is_aborting(struct nbd_handle *h)
 	       h->option.plan == PLAN_ABORT;
 }
 
+/* A server that dislikes the client's certificate may say so only by hanging up. */
+static bool hung_up_on_tls(struct nbd_handle *h)
+{
+	char message[TLS_MESSAGE_MAX];
+	int r = h->tls_unproven ? tls_hang_up_reason(&h->transport, message) : 0;
+
+	if (r < 0)
+		session_error(h, -r, "handshake: %s", message);
+	return r < 0;
+}
+
 /* The server hung up.  After NBD_CMD_DISC or NBD_OPT_ABORT, or when nothing was asked of it,
  * that is an end in order. */
 static int end_of_file(struct nbd_handle *h)
@@ -80,8 +91,9 @@ static int end_of_file(struct nbd_handle *h)
 		session_closed(h);
 		return 0;
 	}
-	session_error(h, p == PHASE_TRANSMISSION ? ENOTCONN : 0,
-		      "recv: server disconnected unexpectedly");
+	if (!hung_up_on_tls(h))
+		session_error(h, p == PHASE_TRANSMISSION ? ENOTCONN : 0,
+			      "recv: server disconnected unexpectedly");
 	return session_die(h);
 }
 
@@ -95,7 +107,7 @@ static int receive_failed(struct nbd_handle *h, int error)
 		session_closed(h);
 		return 0;
 	}
-	if (error != EPROTO)
+	if (error != EPROTO && (error != ECONNRESET || !hung_up_on_tls(h)))
 		session_error(h, error, "recv%s%s", tls_said ? ": " : "", tls_said ? tls_said : "");
 	return session_die(h);
 }
@@ -103,13 +115,17 @@ static int receive_failed(struct nbd_handle *h, int error)
 /* Receive once, by phase: as transport_ops.recv, -EPROTO when the error is set. */
 static ssize_t receive_once(struct nbd_handle *h, bool wait)
 {
+	ssize_t r;
+
 	switch (atomic_load(&h->phase)) {
 	case PHASE_TRANSMISSION:
 		return rx_receive(h, wait);
 	case PHASE_TLS:
 		return starttls_receive(h, wait);
 	default:
-		return handshake_receive(h, wait);
+		r = handshake_receive(h, wait);
+		h->tls_unproven = h->tls_unproven && r <= 0;
+		return r;
 	}
 }
 

@@ -74,6 +74,7 @@ struct nbd_handle {
 	bool debug;
 	bool disconnecting;		/* NBD_CMD_DISC was queued */
 	bool connected_by_socket;	/* no URI can be made */
+	bool tls_unproven;		/* TLS is active, but the server said nothing since */
 
 	struct transport transport;
 	struct tx tx;

@@ -40,7 +40,7 @@ static int go_on(struct nbd_handle *h)
 		failed(h, r, message);
 		return -EPROTO;
 	}
-	h->export.tls = true;
+	h->export.tls = h->tls_unproven = true;
 	if (h->debug && (what = tls_description(&h->transport))) {
 		debug_log(h, "TLS is active: %s", what);
 		free(what);
@@ -82,7 +82,8 @@ ssize_t starttls_receive(struct nbd_handle *h, bool wait)
 {
 	ssize_t r = wait ? session_fill(h) : 0;
 
-	if (r >= 0)
+	/* TLS knows better what an error of the socket means. */
+	if (r != -EAGAIN)
 		r = go_on(h);
 	return r < 0 ? r : 1;
 }

@@ -4,12 +4,13 @@ import subprocess
 
 import pytest
 
-from tests.control.test_nbdctl import (FAILED, FORBIDDEN, OK, UNSUPPORTED, complains, explains,
-                                       run)
+from tests.control.test_nbdctl import (FAILED, FORBIDDEN, OK, UNSUPPORTED, USAGE, complains,
+                                       explains, run)
 from tests.harness import nbd_proto as p
 from tests.harness import pieces
 from tests.harness.nbd_proto import Opt, Rep
 from tests.harness.paths import NBDCTL
+from tests.harness.pki import make_certificates, make_keys
 from tests.harness.script_server import Export, Script, ScriptServer
 from tests.harness.scripts import SCRIPTS
 from tests.harness.servers import Nbdkit, NbdServer, QemuNbd
@@ -57,6 +58,32 @@ def test_the_default_export_can_be_seen_in_a_list(host):
     with Nbdkit(host) as server:
         assert ok('list', server.uri) == '""\n'
         assert ok_json('list', server.uri) == {'exports': [{'name': '', 'description': ''}]}
+
+
+@pytest.fixture(scope='module')
+def tls(tmp_path_factory):
+    at = tmp_path_factory.mktemp('tls')
+    (at / 'pki').mkdir()
+    return {**make_certificates(at / 'pki'), 'psk': make_keys(at)[0]}
+
+
+def test_list_and_info_take_the_keys_of_tls(host, tls):
+    with Nbdkit(host, tcp=True, options=['--tls=require', '--tls-verify-peer',
+                                         f'--tls-certificates={tls["server"]}']) as server:
+        keys = [f'--tls-certificates={tls["client"]}', '--tls-hostname=localhost']
+        for uri in (server.uri.replace('nbd:', 'nbds:'), server.uri):
+            assert ok_json('info', uri, '--tls', *keys)['tls'] is True
+            assert ok('list', uri, '--tls=require', *keys) == '""\n'
+        assert complains(run('info', server.uri), FAILED, 'nbds')
+        assert complains(run('info', server.uri, '--tls', f'--tls-certificates={host.path}'),
+                         FAILED, 'neither ca-cert.pem nor client-cert.pem')
+    with Nbdkit(host, options=['--tls=require', f'--tls-psk={tls["psk"]}']) as server:
+        keys = [f'--tls-psk-file={tls["psk"]}', '--tls-username=bob']
+        assert ok_json('info', server.uri, '--tls', *keys)['tls'] is True
+        keys += ['--tls-priority=NORMAL:-VERS-ALL:+VERS-TLS1.2']
+        assert ok_json('info', server.uri, '--tls', *keys)['tls'] is True
+    assert complains(run('info', server.uri, '--read-only'), USAGE, 'no option `read-only`')
+    assert complains(run('list', server.uri, '--tls=maybe'), USAGE, 'require')
 
 
 def test_a_server_without_exports_lists_none():

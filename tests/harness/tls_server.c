@@ -242,6 +242,8 @@ static void start_tls(struct server *s)
 		r = gnutls_handshake(session);
 	while (r < 0 && !gnutls_error_is_fatal(r));
 	if (r < 0)
+		gnutls_alert_send_appropriate(session, r);
+	if (r < 0)
 		quit(gnutls_strerror(r));
 	s->session = session;
 }

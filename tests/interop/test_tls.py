@@ -267,7 +267,22 @@ def test_a_client_certificate_that_is_missing(start, handle, pki, version):
     server = x509(start, pki, 'server', '--tls-verify-peer')
     h = handle(tls_certificates=pki['ca-only'],
                tls_priority=f'NORMAL:-VERS-ALL:+VERS-TLS{version}')
-    assert 'nbd_connect_tcp: ' in refusal(h, server).text
+    e = refusal(h, server)
+    assert e.errno == errno.EKEYREJECTED
+    assert 'it asked for a client certificate, and there is none in' in e.text
+    assert str(pki['ca-only']) in e.text
+
+
+@pytest.mark.parametrize('version', ['1.2', '1.3'])
+def test_a_client_certificate_of_an_unknown_ca(start, handle, pki, host, version):
+    directory = host.path / 'client'
+    shutil.copytree(pki['stranger'], directory)
+    shutil.copy(pki['ca-only'] / 'ca-cert.pem', directory)
+    h = handle(tls_certificates=directory,
+               tls_priority=f'NORMAL:-VERS-ALL:+VERS-TLS{version}')
+    e = refusal(h, x509(start, pki, 'server', '--tls-verify-peer'))
+    assert e.errno == errno.EKEYREJECTED
+    assert f'client certificate of a CA that did not make the one in {directory}' in e.text
 
 
 @pytest.mark.parametrize('file, user, words', [
