@@ -34,7 +34,9 @@ def fuzz(program, path, *arguments):
 @pytest.mark.parametrize('target', TARGETS)
 def test_random_input_is_survived(programs, target, tmp_path):
     ran = fuzz(programs[target], tmp_path, '-t', SECONDS)
-    assert int(ran.group(1)) >= 9 and int(ran.group(2)) > 1000
+    # A handshake takes its time, above all on a busy machine.
+    least = 100 if target == 'fuzz_lib_tls' else 1000
+    assert int(ran.group(1)) >= 9 and int(ran.group(2)) > least
 
 
 
