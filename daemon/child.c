@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -75,6 +76,7 @@ static int on_message(sd_event_source *s, int fd, uint32_t revents, void *userda
 	answer.error = n > 0 ? 0 : n == 0 || n == -ECONNRESET ? -ECHILD : (int)n;
 	answer.len = n > 0 ? (size_t)n : 0;
 	child_finish(c, &answer);
+	explicit_bzero(data, answer.len);	/* keys may have been in it */
 	return 0;
 }
 
@@ -143,6 +145,8 @@ static _noreturn_ void child_main(const struct child_spec *spec, int sock, pid_t
 	/* A change of user clears the wish to die with the parent for a moment. */
 	if (r >= 0)
 		r = getppid() != parent ? -ESRCH : close_others(&kept);
+	if (r >= 0 && spec->lasting && prctl(PR_SET_PDEATHSIG, 0) < 0)
+		r = -errno;
 	if (r >= 0)
 		r = sandbox_filter(spec->sandbox, spec->role);
 	if (r < 0)
@@ -151,14 +155,15 @@ static _noreturn_ void child_main(const struct child_spec *spec, int sock, pid_t
 	_exit(0);
 }
 
-static int child_watch(struct child *c, sd_event *event, uint64_t limit_usec)
+static int child_watch(struct child *c, sd_event *event, const struct child_spec *spec)
 {
-	int r;
+	int r = 0;
 
-	r = sd_event_add_io(event, &c->message, c->sock, EPOLLIN, on_message, c);
-	if (r >= 0)
-		r = sd_event_add_time_relative(event, &c->timer, CLOCK_BOOTTIME, limit_usec,
-					       USEC_PER_MSEC, on_limit, c);
+	if (!spec->lasting)
+		r = sd_event_add_io(event, &c->message, c->sock, EPOLLIN, on_message, c);
+	if (r >= 0 && !spec->lasting)
+		r = sd_event_add_time_relative(event, &c->timer, CLOCK_BOOTTIME,
+					       spec->limit_usec, USEC_PER_MSEC, on_limit, c);
 	if (r >= 0)
 		r = sd_event_add_child(event, &c->reaper, c->pid, WEXITED, on_exit_, c);
 	return r;
@@ -185,7 +190,7 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 	r = c->pid < 0 ? -errno : 0;
 	fd_close(pair[1]);
 	if (r >= 0)
-		r = child_watch(c, event, spec->limit_usec);
+		r = child_watch(c, event, spec);
 	if (r < 0) {
 		if (c->pid > 0) {
 			kill(c->pid, SIGKILL);
@@ -201,6 +206,27 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 	if (c->alive)
 		(*c->alive)++;
 	*ret = c;
+	return 0;
+}
+
+int child_start_lasting(sd_event *event, const struct child_spec *spec, int *ret_sock,
+			int *ret_pidfd, pid_t *ret_pid)
+{
+	struct child *c;
+	int r = child_start(event, spec, NULL, NULL, &c), pidfd;
+
+	if (r < 0)
+		return r;
+	/* It has not been reaped: the number is its own. */
+	pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
+	if (pidfd < 0) {
+		r = -errno;
+		child_stop(c);
+		return r;
+	}
+	*ret_sock = STEAL_FD(c->sock);
+	*ret_pidfd = pidfd;
+	*ret_pid = c->pid;
 	return 0;
 }
 

@@ -23,6 +23,7 @@ struct child_spec {
 	void (*run)(int sock, int kept, void *arg);
 	void *arg;			/* the child sees its own copy of all memory */
 	uint64_t limit_usec;		/* wall clock */
+	bool lasting;			/* see child_start_lasting */
 	unsigned *alive;		/* counts processes not yet reaped, or NULL */
 };
 
@@ -39,5 +40,9 @@ typedef void (*child_done_fn)(const struct child_answer *answer, void *userdata)
 /* Fork and run SPEC; DONE is called once, unless the child is cancelled before. */
 int child_start(sd_event *event, const struct child_spec *spec, child_done_fn done,
 		void *userdata, struct child **ret);
+/* The same for one that lives on, also without us, until it ends by itself.  Fills in its
+ * socket and a pidfd, which are the caller's. */
+_must_check_ int child_start_lasting(sd_event *event, const struct child_spec *spec,
+				     int *ret_sock, int *ret_pidfd, pid_t *ret_pid);
 /* Kill it, without a call of done.  NULL is fine.  Returns NULL. */
 struct child *child_cancel(struct child *c);

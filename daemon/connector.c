@@ -23,6 +23,7 @@ struct connect_answer {
 	struct export_info info;
 	struct link_tls tls;
 	struct digests digests;
+	struct nbdd_tls_state state;
 };
 _Static_assert(sizeof(struct connect_answer) <= CHILD_MESSAGE_MAX, "must fit one message");
 
@@ -131,7 +132,7 @@ static void answer_error(struct connect_answer *a, const struct server *s, int e
 static int take_tls(struct nbd_handle *h, const struct connector *c, struct connect_answer *a)
 {
 	char message[TLS_WHY_MAX];
-	int fd = tls_plan_finish(&c->tls, h, &a->info, &a->tls, message);
+	int fd = tls_plan_finish(&c->tls, h, &a->info, &a->tls, &a->state, message);
 
 	if (fd < -1)
 		answer_error(a, server_of(c), -fd, message);
@@ -229,7 +230,7 @@ static void connector_main(int sock, int kept, void *arg)
 
 /* ---- in the daemon ----------------------------------------------------------------- */
 
-static bool usable_socket(int fd)
+static bool usable_socket(int fd, bool for_relay)
 {
 	int type = 0, domain = 0;
 	socklen_t len = sizeof(type);
@@ -239,7 +240,8 @@ static bool usable_socket(int fd)
 	len = sizeof(domain);
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0)
 		return false;
-	return domain == AF_INET || domain == AF_INET6 || domain == AF_UNIX;
+	return domain == AF_INET || domain == AF_INET6 || domain == AF_UNIX ||
+	       (domain == AF_VSOCK && for_relay);
 }
 
 static void _printf_(3, 4) fail(struct connector_result *r, enum connect_failure failure,
@@ -269,7 +271,7 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 		r->failure = MIN(a->failure, (uint32_t)FAILURE_PERMANENT);
 		clean_text(r->message, sizeof(r->message), a->message,
 			    strnlen(a->message, sizeof(a->message)));
-	} else if (answer->fd < 0 || !usable_socket(answer->fd))
+	} else if (answer->fd < 0 || !usable_socket(answer->fd, a->state.version))
 		fail(r, FAILURE_PERMANENT, "the connector process sent no usable socket");
 	else if (a->info.size == 0 || a->info.size > INT64_MAX)
 		fail(r, FAILURE_PERMANENT,
@@ -281,7 +283,7 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 	else {
 		r->digests = &a->digests;
 		*connection = (struct connection){ .fd = answer->fd, .info = a->info,
-						   .tls = a->tls };
+						   .tls = a->tls, .state = a->state };
 		link_tls_clean(&connection->tls);
 		r->connection = connection;
 	}
@@ -300,6 +302,8 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 	check_answer(answer, &connection, c, &result);
 	free(c);
 	done(&result, done_userdata);
+	if (result.connection)
+		explicit_bzero(&connection.state, sizeof(connection.state));
 }
 
 int connector_start(sd_event *event, const char *name, const struct target *target,

@@ -25,7 +25,7 @@ static void describe_peer(struct link *l)
 	socklen_t len = sizeof(addr);
 	char host[64], port[16];
 
-	if (getpeername(l->fd, (struct sockaddr *)&addr, &len) < 0)
+	if (getpeername(link_server_fd(l), (struct sockaddr *)&addr, &len) < 0)
 		snprintf(l->peer, sizeof(l->peer), "?");
 	else if (addr.ss_family == AF_UNIX)
 		snprintf(l->peer, sizeof(l->peer), "%.*s",
@@ -43,7 +43,7 @@ static void set_option(struct link *l, int level, int option, uint64_t value)
 {
 	int v = (int)MIN(value, (uint64_t)INT32_MAX);
 
-	if (setsockopt(l->fd, level, option, &v, sizeof(v)) < 0)
+	if (setsockopt(link_server_fd(l), level, option, &v, sizeof(v)) < 0)
 		device_log(l->device, LOG_WARNING, "socket option %d/%d: %s", level, option,
 			   strerror(errno));
 }
@@ -58,8 +58,8 @@ void link_set_keepalive(struct link *l)
 	int domain = AF_UNIX;
 	socklen_t len = sizeof(domain);
 
-	getsockopt(l->fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
-	if (domain == AF_UNIX)
+	getsockopt(link_server_fd(l), SOL_SOCKET, SO_DOMAIN, &domain, &len);
+	if (domain != AF_INET && domain != AF_INET6)
 		return;
 	set_option(l, SOL_SOCKET, SO_KEEPALIVE, k->keepalive_usec != 0);
 	if (k->keepalive_usec == 0)
@@ -73,32 +73,53 @@ void link_set_keepalive(struct link *l)
 	set_option(l, IPPROTO_TCP, TCP_KEEPCNT, MAX(rest / USEC_PER_SEC, 1u));
 }
 
+static int take_connection(struct link *l, const struct connection *c)
+{
+	int r;
+
+	l->fd = c->fd;
+	if (c->state.version) {
+		r = link_relay_start(l, c->fd, &c->state);
+		if (r < 0) {
+			l->fd = -1;
+			return r;
+		}
+	}
+	l->info = c->info;
+	l->tls = c->tls;
+	l->state = LINK_READY;
+	describe_peer(l);
+	link_set_keepalive(l);
+	if (nbdk_sock_identify(l->fd, &l->sock) < 0)
+		l->sock = (struct nbdk_sock){};
+	return 0;
+}
+
 static void on_connector(const struct connector_result *result, void *userdata)
 {
+	struct event_detail e = { .failure = result->failure, .text = result->message };
 	struct link *l = userdata;
 	struct device *d = l->device;
 	struct manager *m = d->manager;
+	char text[128];
+	int r = 0;
 
 	l->connector = NULL;
 	l->state = LINK_IDLE;
 	m->n_connectors--;
-	if (result->connection) {
-		l->fd = result->connection->fd;
-		l->info = result->connection->info;
-		l->tls = result->connection->tls;
-		l->state = LINK_READY;
-		describe_peer(l);
-		link_set_keepalive(l);
-		if (nbdk_sock_identify(l->fd, &l->sock) < 0)
-			l->sock = (struct nbdk_sock){};
-		device_event(d, l->candidate ? EV_CANDIDATE : EV_SOCKET,
-			     &(struct event_detail){ .link = l,
-						     .digests = result->digests });
-	} else {
-		device_event(d, l->candidate ? EV_CANDIDATE_FAILED : EV_FAILED,
-			     &(struct event_detail){ .link = l, .failure = result->failure,
-						     .text = result->message });
+	e.link = l;
+	e.digests = result->digests;
+	if (result->connection)
+		r = take_connection(l, result->connection);
+	if (r < 0) {
+		e.failure = FAILURE_BACKOFF;
+		e.text = text;
+		snprintf(text, sizeof(text), "cannot start a relay for TLS: %s", strerror(-r));
 	}
+	if (result->connection && r >= 0)
+		device_event(d, l->candidate ? EV_CANDIDATE : EV_SOCKET, &e);
+	else
+		device_event(d, l->candidate ? EV_CANDIDATE_FAILED : EV_FAILED, &e);
 	manager_kick(m);
 }
 
@@ -153,15 +174,16 @@ bool link_hung_up(const struct link *l)
 
 /* Why did it hang up?  The first to close tells: the peer, or our own kernel's driver, which
  * gives a link up when a request on it takes longer than it allows. */
-static const char *why_hung_up(const struct link *l)
+static const char *why_hung_up(struct link *l)
 {
+	const char *told = l->cut_why ? l->cut_why : link_relay_why(l);
 	struct tcp_info info = {};
 	socklen_t len = sizeof(info);
 	int error = 0;
 	socklen_t error_len = sizeof(error);
 
-	if (l->cut_why)
-		return l->cut_why;
+	if (told)
+		return told;
 	getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &error_len);
 	if (error)
 		return strerror(error);
@@ -201,6 +223,7 @@ void link_alive(struct link *l)
 	fdstore_link(l);
 	if (l->tls.version)
 		tls_watch(l->device);
+	link_relay_watch(l);
 }
 
 /* Without its descriptor: only the kernel's LINK_DEAD events tell when it dies, and which
@@ -270,6 +293,7 @@ void link_reset(struct link *l)
 	if (!l->device->manager->leaving)
 		fdstore_drop_link(l);
 	l->fd = fd_close(l->fd);
+	link_relay_end(l);
 	l->state = LINK_IDLE;
 	l->since_real_usec = 0;
 	l->sock = (struct nbdk_sock){};

@@ -6,6 +6,7 @@
 #include <systemd/sd-event.h>
 
 #include "daemon/connector.h"
+#include "daemon/link_relay.h"
 #include "lib/util/macro.h"
 #include "netlink/nbdk.h"
 
@@ -28,6 +29,7 @@ struct link {
 	sd_event_source *watch;		/* for hang-up of fd */
 	struct export_info info;	/* of the connection in state READY */
 	struct link_tls tls;		/* of the connection, from READY on */
+	struct link_relay relay;	/* what does its TLS, if the kernel does not */
 	uint64_t tls_records;		/* with its key, when last looked at, */
 	uint64_t tls_looked_usec;	/* monotonic; 0: not yet */
 	struct nbdk_sock sock;		/* of FD, and of a link without one */

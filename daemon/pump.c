@@ -177,6 +177,12 @@ static void end_in(struct pump *p, const char *why, int error)
 	p->in.eof = true;
 }
 
+static void server_did(struct pump *p, const char *what)
+{
+	p->by_server |= !p->why && !p->error;
+	end_in(p, what, 0);
+}
+
 static bool fill_in(struct pump *p)
 {
 	struct pump_in *i = &p->in;
@@ -194,8 +200,8 @@ static bool fill_in(struct pump *p)
 	else if (n < 0)
 		end_in(p, NULL, errno);
 	else
-		end_in(p, i->end ? "hung up in the middle of a TLS record"
-				 : "closed by the server", 0);
+		server_did(p, i->end ? "hung up in the middle of a TLS record"
+				     : "closed the connection");
 	return true;
 }
 
@@ -214,7 +220,7 @@ static void open_records(struct pump *p)
 			e = record_control(&i->control, i->way.version, &r);
 		if (e != 0) {
 			/* It is told of later, when what came before is delivered. */
-			end_in(p, e > 0 ? "closed by the server" : r.why, 0);
+			server_did(p, e > 0 ? "closed the connection" : r.why);
 			i->opened = i->end = 0;
 			return;
 		}
@@ -293,6 +299,8 @@ static bool step_in(struct pump *p, bool readable, bool writable)
 		moved |= writable;
 	}
 	if (i->eof && !i->n_pieces) {
+		if (p->ends)
+			p->ends(p->userdata);
 		shutdown(p->plain, SHUT_WR);
 		i->done = moved = true;
 	}
@@ -342,6 +350,16 @@ static bool hung_up(const struct pollfd *f)
 	return f->revents & (POLLHUP | POLLERR | POLLNVAL);
 }
 
+static void watch_keys(struct pump *p)
+{
+	uint64_t used = MAX(p->out.way.sequence, p->in.way.sequence);
+
+	if (!p->key_used || used < p->records || p->out.way.limit == UINT64_MAX)
+		return;
+	p->key_used(p->userdata);
+	p->key_used = NULL;
+}
+
 /* One look at both sockets: false when the time is up. */
 static bool work(struct pump *p)
 {
@@ -359,6 +377,7 @@ static bool work(struct pump *p)
 	p->server_hung_up |= hung_up(&f[1]);
 	moved = step_out(p, f[0].revents & ~POLLOUT, f[1].revents & ~POLLIN);
 	moved |= step_in(p, f[1].revents & ~POLLOUT, f[0].revents & ~POLLIN);
+	watch_keys(p);
 	if (ending(p) && (moved || !was_ending))
 		p->progress_usec = now_usec();
 	return true;

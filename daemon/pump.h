@@ -41,8 +41,15 @@ struct pump {
 	bool plain_hung_up, server_hung_up;
 	uint64_t linger_usec;
 	uint64_t progress_usec;		/* when a byte moved; kept once one way has ended */
-	/* Why it ended, as in a sentence behind the link's name; the first cause stays. */
+	/* Asked for by the caller, called once: when a key whose use is limited was used for
+	 * RECORDS of them; before the plain socket is told of the server's end. */
+	uint64_t records;
+	void (*key_used)(void *userdata);
+	void (*ends)(void *userdata);
+	void *userdata;
+	/* Why it ended; the first cause stays. */
 	const char *why;		/* static text, or NULL: */
+	bool by_server;			/* ... what the server did */
 	int error;			/* errno of the server's socket */
 	struct pump_out out;
 	struct pump_in in;

@@ -44,6 +44,7 @@ static const struct {
 } roles[SANDBOX_ROLES] = {
 	[SANDBOX_DIAL] = { .memory = 64 * MIB },
 	[SANDBOX_NEGOTIATE] = { .memory = 64 * MIB },
+	[SANDBOX_RELAY] = { .memory = 64 * MIB },
 	[SANDBOX_RESOLVE] = { .keeps_files = true, .memory = 256 * MIB },
 	[SANDBOX_READ] = {
 		.keeps_root = true, .keeps_files = true, .memory = 64 * MIB,

@@ -10,6 +10,7 @@
 enum sandbox_role {
 	SANDBOX_DIAL,		/* opens connections; reads no byte of a server */
 	SANDBOX_NEGOTIATE,	/* reads a server's bytes: its descriptors are all it has */
+	SANDBOX_RELAY,		/* moves bytes between two sockets that it is given */
 	SANDBOX_RESOLVE,	/* name service, whose modules open files and sockets */
 	SANDBOX_READ,		/* root, reads files of keys */
 	SANDBOX_ERRAND,		/* root, on a device's node and sysfs; parses nothing */

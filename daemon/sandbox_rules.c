@@ -27,6 +27,7 @@
 enum {
 	DIAL = 1 << SANDBOX_DIAL,
 	TALK = 1 << SANDBOX_NEGOTIATE,
+	MOVE = 1 << SANDBOX_RELAY,
 	NAME = 1 << SANDBOX_RESOLVE,
 	KEYS = 1 << SANDBOX_READ,
 	ROOT = 1 << SANDBOX_ERRAND,
@@ -56,10 +57,11 @@ struct rule {
 static const struct rule rules[] = {
 	/* messages on descriptors that are there */
 	{ "read", ALL }, { "readv", ALL }, { "write", ALL }, { "writev", ALL },
-	{ "recvfrom", PEER | NAME }, { "recvmsg", PEER | NAME }, { "recv", PEER | NAME },
-	{ "sendto", PEER | NAME }, { "sendmsg", ALL }, { "send", PEER | NAME },
-	{ "poll", ALL }, { "ppoll", ALL }, { "ppoll_time64", ALL },
-	{ "close", ALL }, { "shutdown", PEER | NAME },
+	{ "recvfrom", PEER | MOVE | NAME }, { "recvmsg", PEER | MOVE | NAME },
+	{ "recv", PEER | MOVE | NAME }, { "sendto", PEER | MOVE | NAME },
+	{ "sendmsg", ALL | MOVE }, { "send", PEER | MOVE | NAME },
+	{ "poll", ALL | MOVE }, { "ppoll", ALL | MOVE }, { "ppoll_time64", ALL | MOVE },
+	{ "close", ALL }, { "shutdown", PEER | MOVE | NAME },
 	{ "getsockopt", PEER | NAME }, { "getsockname", PEER | NAME },
 	{ "getpeername", PEER | NAME },
 	{ "fcntl", ALL, { IS(2, F_GETFL) } }, { "fcntl", ALL, { IS(2, F_SETFL) } },
@@ -86,12 +88,13 @@ static const struct rule rules[] = {
 	{ "mmap", NAME }, { "mmap2", NAME }, { "mprotect", NAME },	/* NSS modules */
 
 	/* time, chance, who we are, the end */
-	{ "clock_gettime", ALL }, { "clock_gettime64", ALL }, { "gettimeofday", ALL },
+	{ "clock_gettime", ALL | MOVE }, { "clock_gettime64", ALL | MOVE }, { "gettimeofday", ALL },
 	{ "time", ALL }, { "clock_nanosleep", ALL }, { "clock_nanosleep_time64", ALL },
 	{ "nanosleep", ALL }, { "getrandom", ALL }, { "getpid", ALL }, { "gettid", ALL },
 	{ "futex", ALL }, { "futex_time64", ALL }, { "sched_yield", ALL },
-	{ "rt_sigprocmask", ALL }, { "rt_sigreturn", ALL }, { "sigreturn", ALL },
-	{ "restart_syscall", ALL }, { "exit", ALL }, { "exit_group", ALL },
+	{ "rt_sigprocmask", ALL }, { "rt_sigreturn", ALL | MOVE },
+	{ "sigreturn", ALL | MOVE }, { "restart_syscall", ALL | MOVE },
+	{ "exit", ALL | MOVE }, { "exit_group", ALL | MOVE },
 
 	/* dialling, and the way on */
 	{ "socket", DIAL, { IS(1, AF_INET), { 2, 0xf, SOCK_STREAM } } },
@@ -128,6 +131,7 @@ static const struct rule rules[] = {
 static const enum sandbox_otherwise otherwise[SANDBOX_ROLES] = {
 	[SANDBOX_DIAL] = OTHERWISE_KILL,
 	[SANDBOX_NEGOTIATE] = OTHERWISE_KILL,
+	[SANDBOX_RELAY] = OTHERWISE_KILL,
 	[SANDBOX_RESOLVE] = OTHERWISE_ENOSYS,
 	[SANDBOX_READ] = OTHERWISE_ENOSYS,
 	[SANDBOX_ERRAND] = OTHERWISE_ENOSYS,

@@ -74,13 +74,15 @@ static struct json_object *link_status(const struct link *l)
 	    nbdk_diag_ask(l->device->manager->diag, &l->sock, &lost) == 0)
 		info = (struct tcp_info){ .tcpi_rtt = lost.rtt_usec,
 					  .tcpi_total_retrans = lost.retransmits };
-	else if (l->fd < 0 || getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+	else if (l->fd < 0 ||
+		 getsockopt(link_server_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
 		info = (struct tcp_info){};
 	add_string(o, "state", link_state_name(l));
 	add_string(o, "peer", l->peer);
 	add_int(o, "rtt_usec", info.tcpi_rtt);
 	add_int(o, "retransmits", info.tcpi_total_retrans);
 	add_int(o, "since", l->since_real_usec);
+	add(o, "relay", l->relay.pid ? json_object_new_int(l->relay.pid) : NULL);
 	return o;
 }
 

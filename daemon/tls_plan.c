@@ -90,7 +90,8 @@ static int give_to_kernel(const struct tls_plan *p, int fd, const struct nbdd_tl
 }
 
 int tls_plan_finish(const struct tls_plan *p, struct nbd_handle *h,
-		    const struct export_info *info, struct link_tls *ret, char *message)
+		    const struct export_info *info, struct link_tls *ret,
+		    struct nbdd_tls_state *ret_state, char *message)
 {
 	_cleanup_close_ int fd = -1;
 	struct nbdd_tls_state state;
@@ -104,19 +105,19 @@ int tls_plan_finish(const struct tls_plan *p, struct nbd_handle *h,
 		return -1;
 	describe(&about, ret);
 	r = give_to_kernel(p, fd, &state, ret->why_not);
-	explicit_bzero(&state, sizeof(state));
-	if (r == 0) {
-		ret->in_kernel = true;
-		r = ktls_verify(fd, info, message);
-		return r < 0 ? r : STEAL_FD(fd);
-	}
 	if (r == 1)
-		snprintf(message, TLS_WHY_MAX, "the kernel cannot do TLS here (%.100s), and "
-			 "this version of nbdd has no relay", ret->why_not);
-	else
+		*ret_state = state;
+	explicit_bzero(&state, sizeof(state));
+	if (r == 1)
+		return STEAL_FD(fd);
+	if (r < 0) {
 		snprintf(message, TLS_WHY_MAX, "the kernel cannot do TLS here (%.100s), but "
 			 "kernel-tls is 'require'", ret->why_not);
-	return r == 1 ? -ENOTSUP : r;
+		return r;
+	}
+	ret->in_kernel = true;
+	r = ktls_verify(fd, info, message);
+	return r < 0 ? r : STEAL_FD(fd);
 }
 
 static void clean(char *text, size_t size)

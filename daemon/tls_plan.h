@@ -42,12 +42,13 @@ _must_check_ int tls_plan_apply(const struct tls_plan *p, struct nbd_handle *h,
 				const struct server *server,
 				struct nbdd_tls_credentials *credentials);
 
-/* The handshakes of TLS and NBD are over: give the records to the kernel.  The socket that
- * the kernel's nbd driver can use; -1 with the library's error set; or -errno with MESSAGE,
- * of TLS_WHY_MAX bytes, filled. */
+/* The handshakes of TLS and NBD are over: give the records to the kernel, or else say in
+ * *RET_STATE (its version is 0 otherwise) how a relay goes on.  The socket to the server, which
+ * in the first case is one for the kernel's nbd driver; -1 with the library's error set; or
+ * -errno with MESSAGE, of TLS_WHY_MAX bytes, filled. */
 _must_check_ int tls_plan_finish(const struct tls_plan *p, struct nbd_handle *h,
 				 const struct export_info *info, struct link_tls *ret,
-				 char *message);
+				 struct nbdd_tls_state *ret_state, char *message);
 
 /* What a connector says of its connection, made fit to be shown. */
 void link_tls_clean(struct link_tls *t);

@@ -62,7 +62,7 @@ uint64_t tls_watch_pause(uint64_t records, uint64_t limit, uint64_t done, uint64
 	return MAX(pause, PAUSE_MIN_USEC);
 }
 
-static uint64_t records_max(void)
+uint64_t tls_records_max(void)
 {
 	const char *text = secure_getenv(RECORDS_VARIABLE);
 	uint64_t n = text ? strtoull(text, NULL, 10) : 0;
@@ -73,7 +73,7 @@ static uint64_t records_max(void)
 /* When to look at it again. */
 static uint64_t look_at_key(struct link *l)
 {
-	uint64_t records, limit = records_max(), now = now_usec(), done, since;
+	uint64_t records, limit = tls_records_max(), now = now_usec(), done, since;
 
 	if (!l->tls.in_kernel || ktls_records(l->fd, &records) < 0 || !records)
 		return PAUSE_MAX_USEC;

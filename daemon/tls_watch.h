@@ -10,6 +10,9 @@ struct link;
 
 #define TLS_CERTIFICATE_SOON_DAYS 14
 
+/* After how many records, by a key that is not good for any number, to connect anew. */
+uint64_t tls_records_max(void);
+
 /* A link of D is alive: look at its keys and certificates from time to time. */
 void tls_watch(struct device *d);
 

@@ -111,7 +111,7 @@ static void show_tls(const struct detail *d)
 	}
 	line(d, "TLS", "%s, %s, %s", member_text(version, tls, "version"),
 	     member_text(cipher, tls, "cipher"), member_bool(tls, "in_kernel") ?
-	     "encrypted by the kernel" : "encrypted by a process");
+	     "encrypted by the kernel" : "encrypted by a relay process");
 	if (*member_text(why, tls, "why_not_in_kernel"))
 		line(d, "", "not by the kernel: %s", why);
 	show_certificate(d, "Certificate", member(tls, "certificate"));
@@ -127,7 +127,7 @@ static void show_connections(const struct detail *d)
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *c = json_object_array_get_idx(list, i);
 		uint64_t rtt = member_u64(c, "rtt_usec"), lost = member_u64(c, "retransmits");
-		uint64_t since = member_u64(c, "since");
+		uint64_t since = member_u64(c, "since"), relay = member_u64(c, "relay");
 		char state[CLI_TEXT_MAX], peer[CLI_TEXT_MAX], when[96], time[FORMAT_MAX];
 
 		line(d, i ? "" : "Connections", "%s, %s%s%s", member_text(peer, c, "peer"),
@@ -136,6 +136,8 @@ static void show_connections(const struct detail *d)
 		if (rtt || lost)
 			line(d, "", "round trip %s, %llu retransmits",
 			     format_usec(time, rtt), (unsigned long long)lost);
+		if (relay)
+			line(d, "", "relayed by process %llu", (unsigned long long)relay);
 	}
 }
 

@@ -12,7 +12,7 @@ DEVICE = {
     'uri': 'nbd://server.example/root', 'peer': '192.0.2.1:10809', 'size': 10 << 30,
     'block_size': 4096, 'read_only': False, 'flags': ['flush', 'fua', 'trim'], 'tls': None,
     'connections': [{'state': 'connected', 'peer': '192.0.2.1:10809', 'rtt_usec': 250,
-                     'retransmits': 3, 'since': 1700000000000000}],
+                     'retransmits': 3, 'since': 1700000000000000, 'relay': None}],
     'outages': {'count': 2, 'total_usec': 63000000,
                 'last': {'start': 1700000000000000, 'duration_usec': 8200000,
                          'reason': 'Connection reset by peer'}},

@@ -38,6 +38,7 @@ static const struct {
 } roles[] = {
 	{ "dial", SANDBOX_DIAL, false },
 	{ "negotiate", SANDBOX_DIAL, true },
+	{ "relay", SANDBOX_RELAY, false },
 	{ "resolve", SANDBOX_RESOLVE, false },
 	{ "read", SANDBOX_READ, false },
 	{ "errand", SANDBOX_ERRAND, false },

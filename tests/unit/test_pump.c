@@ -148,7 +148,7 @@ TEST(a_server_that_ends_first_gets_what_the_kernel_still_sends)
 	shutdown(b->kernel, SHUT_WR);
 	CHECK_INT(server_hears(b), 0);
 	wait_end(b);
-	CHECK_STR(b->pump->why, "closed by the server");
+	CHECK_STR(b->pump->why, "closed the connection");
 	end(b);
 }
 
@@ -160,7 +160,7 @@ TEST(an_end_that_neither_reads_nor_closes_is_not_waited_for_for_ever)
 	shutdown(b->pair.server_fd, SHUT_WR);
 	CHECK_INT(kernel_hears(b), 0);
 	wait_end(b);			/* although the kernel's end stays open */
-	CHECK_STR(b->pump->why, "closed by the server");
+	CHECK_STR(b->pump->why, "closed the connection");
 	end(b);
 }
 
@@ -193,7 +193,7 @@ TEST(garbage_ends_the_connection_after_what_was_good)
 		  "sent something that is no TLS record");
 	CHECK_STR(after_data(begin(tls_kinds[0]), wrong, sizeof(wrong), MIB),
 		  "sent a TLS record that is not authentic");
-	CHECK_STR(after_data(begin(tls_kinds[3]), "", 0, MIB), "closed by the server");
+	CHECK_STR(after_data(begin(tls_kinds[3]), "", 0, MIB), "closed the connection");
 }
 
 TEST(half_a_record_ends_the_connection_when_the_server_does)
@@ -247,6 +247,33 @@ TEST(a_key_at_its_limit_ends_the_connection)
 	wait_end(b);
 	CHECK(strstr(b->pump->why, "one key"));
 	end(b);
+}
+
+static void count(void *userdata)
+{
+	++*(unsigned *)userdata;
+}
+
+TEST(a_key_that_was_used_enough_is_told_of_once)
+{
+	for (size_t k = 0; k < ARRAY_SIZE(tls_kinds); k++) {
+		struct bench *b = begin(tls_kinds[k]);
+		unsigned told = 0;
+
+		b->pump->records = b->pump->in.way.sequence + 50;
+		b->pump->key_used = count;
+		b->pump->userdata = &told;
+		start(b);
+		exchange(b, 16384, 40 * 16384);
+		CHECK_INT(told, 0);
+		exchange(b, 16384, 40 * 16384);
+		close(b->kernel);
+		b->kernel = -1;
+		shutdown(b->pair.server_fd, SHUT_RDWR);
+		wait_end(b);
+		CHECK_INT(told, tls_kinds[k].cipher != NBDD_TLS_CHACHA20_POLY1305);
+		end(b);
+	}
 }
 
 TEST(keys_and_data_are_wiped)

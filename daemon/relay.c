@@ -1,0 +1,163 @@
+#include "daemon/relay.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/child.h"
+#include "daemon/pump.h"
+#include "lib/util/cleanup.h"
+
+/* More than the states of two ciphers take. */
+#define CIPHERS_SIZE (64 << 10)
+
+/* What a relay begins with; its end of the pair and the server's socket come along. */
+struct relay_setup {
+	struct nbdd_tls_state state;
+	uint64_t records;
+};
+
+/* All of it, in memory of its own. */
+struct relay_work {
+	int sock;			/* to the daemon */
+	bool told;			/* it why this ends */
+	struct pump pump;
+};
+
+/* ---- in the relay ------------------------------------------------------------------ */
+
+static void tell(struct relay_work *w, enum relay_news news, const char *why)
+{
+	struct relay_message m = { .news = news };
+
+	snprintf(m.why, sizeof(m.why), "%s", why);
+	/* Nobody may listen any more; nor would a daemon that hangs be waited for. */
+	(void)!send(w->sock, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void on_key_used(void *userdata)
+{
+	tell(userdata, RELAY_KEY_USED, "");
+}
+
+static const char *why(const struct pump *p)
+{
+	if (p->why)
+		return p->why;
+	return p->error ? strerror(p->error) : "it took too long to end";
+}
+
+/* Before the kernel hears of it, and the daemon asks. */
+static void on_end(void *userdata)
+{
+	struct relay_work *w = userdata;
+	char text[RELAY_WHY_MAX];
+
+	if (w->told)
+		return;
+	snprintf(text, sizeof(text), "%s%s", w->pump.by_server ? "the server " : "",
+		 why(&w->pump));
+	tell(w, RELAY_ENDS, text);
+	w->told = true;
+}
+
+/* While it still is root: memory that no page of can be missing later.  A fork has to lock
+ * its own copy; where that is refused, it was to the daemon, too, which has logged it. */
+static int hold_memory(void *arg)
+{
+	struct relay_work **w = arg;
+	void *room = malloc(CIPHERS_SIZE);
+
+	*w = mmap(NULL, sizeof(**w), PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (*w == MAP_FAILED || !room)
+		_exit(1);
+	madvise(*w, sizeof(**w), MADV_DONTDUMP);
+	/* The heap keeps it, for it may not grow any more. */
+	free(room);
+	mlockall(MCL_CURRENT | MCL_FUTURE);
+	/* What is sent to the daemon's process group, such as a Ctrl-C, is not for us. */
+	setsid();
+	return -1;
+}
+
+static int begin(struct relay_work *w)
+{
+	struct relay_setup setup;
+	int fds[2], r;
+	size_t n_fds = 2;
+	ssize_t n = fd_recv(w->sock, &setup, sizeof(setup), fds, &n_fds);
+
+	if (n != sizeof(setup) || n_fds != 2)
+		return -EPROTO;
+	w->pump.records = setup.records;
+	w->pump.key_used = on_key_used;
+	w->pump.ends = on_end;
+	w->pump.userdata = w;
+	r = pump_init(&w->pump, fds[0], fds[1], &setup.state);
+	explicit_bzero(&setup, sizeof(setup));
+	return r;
+}
+
+static void relay_main(int sock, int kept, void *arg)
+{
+	struct relay_work *w = *(struct relay_work **)arg;
+	int r;
+
+	w->sock = sock;
+	r = begin(w);
+	if (r < 0) {
+		w->pump.error = -r;
+		on_end(w);
+		return;
+	}
+	pump_run(&w->pump);
+	on_end(w);
+	/* The daemon has duplicates: they are ended for all. */
+	shutdown(w->pump.plain, SHUT_RDWR);
+	shutdown(w->pump.server, SHUT_RDWR);
+	pump_deinit(&w->pump);
+}
+
+/* ---- in the daemon ----------------------------------------------------------------- */
+
+static void cleanup_relay_p(struct relay *r)
+{
+	fd_close(r->pidfd);
+	fd_close(r->sock);
+	fd_close(r->kernel);
+}
+
+int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name, int server,
+		const struct nbdd_tls_state *state, uint64_t records, struct relay *ret)
+{
+	_cleanup_(cleanup_relay_p) struct relay relay = { .pidfd = -1, .sock = -1, .kernel = -1 };
+	struct relay_setup setup = { .state = *state, .records = records };
+	struct relay_work *work;
+	char what[16];
+	int pair[2], r;
+
+	snprintf(what, sizeof(what), "relay %s", name);
+	r = child_start_lasting(event, &(struct child_spec){
+					.what = what, .sandbox = sandbox,
+					.role = SANDBOX_RELAY, .prepare = hold_memory,
+					.run = relay_main, .arg = &work, .lasting = true },
+				&relay.sock, &relay.pidfd, &relay.pid);
+	if (r >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		r = -errno;
+	if (r >= 0) {
+		relay.kernel = pair[0];
+		r = fd_send(relay.sock, &setup, sizeof(setup), (int [2]){ pair[1], server }, 2);
+		fd_close(pair[1]);
+	}
+	explicit_bzero(&setup, sizeof(setup));
+	if (r < 0)		/* without a word it ends */
+		return r;
+	*ret = relay;
+	relay = (struct relay){ .pidfd = -1, .sock = -1, .kernel = -1 };
+	return 0;
+}
