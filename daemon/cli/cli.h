@@ -136,7 +136,7 @@ void terminal_size(FILE *f, unsigned *ret_columns, unsigned *ret_lines);
 /* watch.c */
 int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
 
-/* The verbs: attach.c, detach.c, hold.c, move.c, status.c, server.c, check.c. */
+/* The verbs: attach.c, detach.c, hold.c, move.c, status.c, server.c, map.c, check.c. */
 int verb_attach(struct cli *cli, const struct cli_arguments *a);
 int verb_detach(struct cli *cli, const struct cli_arguments *a);
 int verb_reconnect(struct cli *cli, const struct cli_arguments *a);
@@ -144,6 +144,7 @@ int verb_move(struct cli *cli, const struct cli_arguments *a);
 int verb_status(struct cli *cli, const struct cli_arguments *a);
 int verb_list(struct cli *cli, const struct cli_arguments *a);
 int verb_info(struct cli *cli, const struct cli_arguments *a);
+int verb_map(struct cli *cli, const struct cli_arguments *a);
 int verb_check(struct cli *cli, const struct cli_arguments *a);
 int verb_hold(struct cli *cli, const struct cli_arguments *a);
 int verb_help(struct cli *cli, const struct cli_arguments *a);

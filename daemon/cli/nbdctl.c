@@ -38,7 +38,16 @@ const struct cli_verb cli_verbs[] = {
 	{ "info", "URI [--json] [--tls-KEY=VALUE ...]",
 	  "Show what a server says of an export.", NULL,
 	  { { "json", NULL, "Print a JSON object." } },
-	  1, 1, "tls", verb_info },
+		  1, 1, "tls", verb_info },
+	{ "map", "URI|DEVICE [--context=NAME,...] [--json | --svg] "
+	  "[--tls-KEY=VALUE ...]",
+	  "Show what the blocks of an export are: data, holes, dirty.",
+	  "A picture of each of the server's meta contexts, with the size of each kind. "
+	  "DEVICE is " DEVICE_WORDS "; its server is asked.",
+	  { { "context", "NAME,...", "Only these meta contexts, such as base:allocation." },
+	    { "json", NULL, "Print a JSON object with every extent." },
+	    { "svg", NULL, "Print a drawing." } },
+	  1, 1, "tls", verb_map },
 	{ "reconnect", "DEVICE", "Drop a device's connections and make new ones now.",
 	  "DEVICE is " DEVICE_WORDS ". I/O waits meanwhile; none fails.",
 	  {}, 1, 1, NULL, verb_reconnect },
