@@ -4,7 +4,9 @@ from the table in api.py are written by gen.py."""
 
 _AIO = '''The request is queued and the call returns its cookie at once.  A request of an idle
 handle is sent at once; others leave together at the next nbd_poll(3),
-nbd_aio_notify_read(3) or nbd_aio_notify_write(3).'''
+nbd_aio_notify_read(3) or nbd_aio_notify_write(3).  For a program that asks
+nbd_aio_get_direction(3) in each round of its loop, and issues several requests in one, the first
+waits for the others, too, and the direction tells so.'''
 _DONE = '''The completion callback is called once the reply is complete, with *error 0 or an
 errno; the buffers must live until then.  It returns 1 to have the command retired, 0 to keep it
 for nbd_aio_command_completed(3), or -1 to keep it with the errno that it wrote to *error: that

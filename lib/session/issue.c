@@ -319,7 +319,8 @@ int64_t command_issue(struct nbd_handle *h, const struct command_spec *s)
 	}
 	take_callbacks(c, s);
 	in_flight_add(h, 1);
-	if (idle)
+	h->burst++;
+	if (idle && !session_in_loop(h))
 		command_kick(h);
 	else
 		atomic_store_explicit(&h->direction, LIBNBD_AIO_DIRECTION_BOTH,

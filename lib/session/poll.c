@@ -21,6 +21,31 @@ void session_update_direction(struct nbd_handle *h)
 	atomic_store_explicit(&h->direction, (uint8_t)d, memory_order_relaxed);
 }
 
+#define LOOP_ROUNDS 4		/* show that it is one */
+
+void session_direction_asked(struct nbd_handle *h)
+{
+	atomic_store_explicit(&h->direction_asked, true, memory_order_relaxed);
+	atomic_store_explicit(&h->direction_stale, false, memory_order_relaxed);
+}
+
+static void loop_round(struct nbd_handle *h)
+{
+	bool asked = atomic_exchange_explicit(&h->direction_asked, false, memory_order_relaxed);
+
+	h->loop_rounds = asked ? (uint8_t)MIN(h->loop_rounds + 1, LOOP_ROUNDS) : 0;
+	if (h->burst)
+		h->last_burst = h->burst;
+	h->burst = 0;
+	atomic_store_explicit(&h->direction_stale, true, memory_order_relaxed);
+}
+
+bool session_in_loop(struct nbd_handle *h)
+{
+	return h->loop_rounds == LOOP_ROUNDS && h->last_burst > 1 &&
+	       atomic_load_explicit(&h->direction_stale, memory_order_relaxed);
+}
+
 int session_fd(struct nbd_handle *h)
 {
 	if (h->dial)
@@ -187,6 +212,7 @@ static int notify(struct nbd_handle *h, unsigned event, bool readable)
 	enum phase p = atomic_load(&h->phase);
 	int r;
 
+	loop_round(h);
 	if (p == PHASE_CONNECTING)
 		return dialling_step(h, NULL);
 	if (!has_connection(h) ||

@@ -26,3 +26,11 @@ _must_check_ int session_fd(struct nbd_handle *h);
 /* TLS: wait for the socket's bytes, the lock released; as transport_ops.fill. */
 ssize_t session_fill(struct nbd_handle *h);
 void session_update_direction(struct nbd_handle *h);
+
+/* The user has asked for the direction.  Called without the lock. */
+void session_direction_asked(struct nbd_handle *h);
+
+/* Is the user between a notification and asking for the direction, as in every round of his
+ * loop before, and is this request likely to be one of several?  Then they wait for each
+ * other: what is queued makes the direction tell him to come back at once. */
+bool session_in_loop(struct nbd_handle *h);

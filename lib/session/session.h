@@ -71,6 +71,11 @@ struct nbd_handle {
 	_Atomic uint8_t direction;	/* LIBNBD_AIO_DIRECTION_* */
 	_Atomic unsigned in_flight;	/* commands whose reply is not in yet */
 	atomic_uintptr_t private_data;
+	/* A loop of the user's own, see session_in_loop. */
+	atomic_bool direction_asked;	/* since the last notification */
+	atomic_bool direction_stale;	/* the user will ask for it before he waits */
+	uint8_t loop_rounds;		/* in a row that went so */
+	unsigned burst, last_burst;	/* requests of this round, of the last that had any */
 	bool debug;
 	bool disconnecting;		/* NBD_CMD_DISC was queued */
 	bool connected_by_socket;	/* no URI can be made */

@@ -9,7 +9,7 @@ from tests.harness import pieces
 from tests.harness.nbd_ctypes import NbdError, buffer, completion
 from tests.harness.nbd_proto import Cmd
 from tests.harness.script_server import Export
-from tests.proto.marks import better
+from tests.proto.marks import better, needs
 
 READ, WRITE = 1, 2
 
@@ -204,3 +204,51 @@ def test_many_handles_in_one_loop(serve, handle):
     assert len(kept) == 20 and len(server.requests()) == 100
     for h in handles:
         h.shutdown(0)
+
+
+def rounds(server, h, n, burst, asks=True):
+    """N rounds of a loop of one's own, each with a BURST of requests; the bytes that have left
+    when the last burst was issued, before anything is asked or waited for."""
+    for i in range(n):
+        cbs = [completion(lambda error: 1) for _ in range(burst)]
+        before = h.stats_bytes_sent()
+        for cb in cbs:
+            h.aio_pread(buffer(512), 512, 0, cb, 0)
+        sent = h.stats_bytes_sent() - before
+        while not all(cb.calls for cb in cbs):
+            direction = h.aio_get_direction() if asks else READ
+            reads, writes, _ = select.select([h.aio_get_fd()] if direction & READ else [],
+                                             [h.aio_get_fd()] if direction & WRITE else [], [], 10)
+            assert reads or writes
+            if reads:
+                h.aio_notify_read()
+            else:
+                h.aio_notify_write()
+    return sent
+
+
+@needs("stats_bytes_sent")
+@pytest.mark.parametrize("burst, asks, held", [
+    (4, True, True),        # the loop comes back at once, so four requests leave together
+    (1, True, False),       # nothing to wait for
+    (4, False, False),      # who never asks would not come back
+])
+def test_first_request_waits_for_others_only_in_a_loop_that_comes_back(ready, burst, asks, held):
+    server, h = ready
+    assert rounds(server, h, 1, burst, asks) > 0        # not yet known as a loop
+    sent = rounds(server, h, 8, burst, asks)
+    assert (sent == 0) == held
+
+
+@needs("stats_bytes_sent")
+def test_loop_that_has_ended_holds_nothing_back(ready):
+    """After the direction was asked for, or by other means of going on, all leaves."""
+    server, h = ready
+    rounds(server, h, 8, 4)
+    h.aio_get_direction()
+    before, cb = h.stats_bytes_sent(), completion(lambda error: 1)
+    h.aio_pread(buffer(512), 512, 0, cb, 0)
+    assert h.stats_bytes_sent() > before
+    h.poll_until(lambda: cb.calls)
+    rounds(server, h, 8, 4)
+    assert h.read(0, 512) == bytes(512)
