@@ -96,7 +96,7 @@ static int make_device(struct manager *m, struct state *s, const struct nbdk_inf
 	/* The kernel's word counts: it may have grown when the daemon was killed. */
 	d->size = info->size;
 	d->info.size = MAX(d->info.size, info->size);
-	d->settings_due = true;
+	d->settings_due = !errand_settings_made(d);
 	d->waits_longer = d->keys.dead_timeout_usec < MOVE_WAIT_USEC;
 	r = manager_add(m, d);
 	if (r < 0)
@@ -235,6 +235,7 @@ static void tell_gone(const struct state *s)
 static void adopt_state(struct adoption *a, const char *name, struct state *s)
 {
 	char error[STATE_ERROR_MAX] = "";
+	struct device *d;
 	int r;
 
 	if (strcmp(s->boot_id, a->m->boot_id) != 0) {
@@ -246,6 +247,9 @@ static void adopt_state(struct adoption *a, const char *name, struct state *s)
 		report_file(a->m, name, "it is of a device of another name");
 		return;
 	}
+	d = manager_find(a->m, s->name);
+	if (d && strcmp(d->identifier, s->identifier) == 0)
+		return;		/* it came by a live handover */
 	r = adopt_device(a->m, s, a->fds, error);
 	if (r == -ENOENT) {
 		tell_gone(s);
@@ -296,7 +300,11 @@ static int on_device(unsigned index, void *userdata)
 void adopt_devices(struct manager *m, struct adopt_fds *fds)
 {
 	struct adoption a = { .m = m, .fds = fds };
-	int r = store_open(m->options.runtime_dir, &m->store);
+	int r;
+
+	if (m->reports)
+		m->reports->n = 0;
+	r = m->store ? 0 : store_open(m->options.runtime_dir, &m->store);
 
 	if (r >= 0)
 		r = store_foreach(m->store, on_file, &a);

@@ -225,6 +225,15 @@ int errand_settings(struct device *d, struct errand **slot, errand_done_fn done)
 	return start(d, slot, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
 }
 
+bool errand_settings_made(const struct device *d)
+{
+	uint64_t now;
+
+	return d->keys.timeout_usec == 0 && d->requeue_usec &&
+	       nbdk_queue_get((unsigned)d->index, "io_timeout", &now) == 0 &&
+	       now == d->requeue_usec / USEC_PER_MSEC;
+}
+
 static void on_settings(struct device *d, const struct errand_result *result)
 {
 	d->settings_due = result->error < 0;

@@ -24,6 +24,7 @@ typedef void (*errand_done_fn)(struct device *d, const struct errand_result *res
 
 /* 0 or -errno, -EBUSY: one is under way. */
 _must_check_ int errand_settings(struct device *d, struct errand **slot, errand_done_fn done);
+bool errand_settings_made(const struct device *d);
 /* For an adopted device whose queue may not have been set up: do it now. */
 void errand_settings_due(struct device *d);
 /* Read one block past every cache: no error when I/O flows. */

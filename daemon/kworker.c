@@ -202,3 +202,13 @@ uint64_t kworker_busy_since(struct kworker *w)
 	pthread_mutex_unlock(&w->lock);
 	return since;
 }
+
+bool kworker_idle(struct kworker *w)
+{
+	bool idle;
+
+	pthread_mutex_lock(&w->lock);
+	idle = !w->busy_since_usec && !w->waiting.head && !w->finished.head;
+	pthread_mutex_unlock(&w->lock);
+	return idle;
+}

@@ -34,6 +34,8 @@ void kworker_free(struct kworker *w);
 /* Queue JOB; its memory stays the caller's until done was called. */
 void kworker_submit(struct kworker *w, struct kjob *job);
 
+/* No call is under way, none waits, and the ends of all have been handled. */
+bool kworker_idle(struct kworker *w);
 /* Its netlink socket. */
 int kworker_fd(const struct kworker *w);
 /* Since when the call under way has been running, 0 when none is (monotonic usec). */

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/handover.h"
 #include "daemon/inherit.h"
 #include "daemon/lock.h"
 #include "daemon/log.h"
@@ -27,17 +28,19 @@ static const char usage_text[] =
 	"  --config=FILE       devices and their keys (" NBDD_SYSCONFDIR "/nbdd.conf)\n"
 	"  --nbdtab=FILE       devices as nbd-client has them (" NBDD_SYSCONFDIR "/nbdtab)\n"
 	"  --runtime-dir=DIR   where the control socket is (" NBDD_RUNDIR ")\n"
+	"  --replace           take over from the nbdd that runs, without a gap\n"
 	"  --debug             log more\n"
 	"  --help, --version\n"
 	"\n"
 	"nbdctl(8) controls it; keys and files: nbdd.conf(5).\n";
 
-enum { OPT_CONFIG = 256, OPT_NBDTAB, OPT_RUNTIME_DIR, OPT_DEBUG, OPT_HELP, OPT_VERSION };
+enum { OPT_CONFIG = 256, OPT_NBDTAB, OPT_RUNTIME_DIR, OPT_REPLACE, OPT_DEBUG, OPT_HELP, OPT_VERSION };
 
 static const struct option options[] = {
 	{ "config", required_argument, NULL, OPT_CONFIG },
 	{ "nbdtab", required_argument, NULL, OPT_NBDTAB },
 	{ "runtime-dir", required_argument, NULL, OPT_RUNTIME_DIR },
+	{ "replace", no_argument, NULL, OPT_REPLACE },
 	{ "debug", no_argument, NULL, OPT_DEBUG },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -59,6 +62,9 @@ static int parse_args(int argc, char **argv, struct manager_options *o)
 			break;
 		case OPT_RUNTIME_DIR:
 			o->runtime_dir = optarg;
+			break;
+		case OPT_REPLACE:
+			o->replace = true;
 			break;
 		case OPT_DEBUG:
 			log_set_debug(true);
@@ -146,21 +152,76 @@ static int setup_loop(sd_event **ret)
 	return 0;
 }
 
+/* What this daemon is in charge of, and how it came to it. */
+struct start {
+	struct takeover from;
+	struct inherited inherited;
+	int lock;
+};
+
+/* From an nbdd that runs, or alone. */
+static int gather(const struct manager_options *o, struct start *s)
+{
+	int r = o->replace ? takeover_begin(o->runtime_dir, &s->from) : -ENOENT;
+
+	if (r >= 0) {
+		s->lock = STEAL_FD(s->from.lock);
+		return 0;
+	}
+	if (r != -ENOENT)
+		return r;
+	s->lock = lock_take(o->runtime_dir);
+	if (s->lock < 0)
+		return s->lock;
+	r = inherit_from_systemd(&s->inherited);
+	if (r < 0)
+		log_warning("cannot take what systemd passes: %s", strerror(-r));
+	return 0;
+}
+
+static int take_charge(struct start *s, struct manager *m)
+{
+	int r = 0;
+
+	if (s->from.sock >= 0)
+		r = takeover_finish(&s->from, m);
+	else
+		adopt_devices(m, s->from.inherited.links.n ? &s->from.inherited.links
+							   : &s->inherited.links);
+	inherited_close(&s->inherited);
+	inherited_close(&s->from.inherited);
+	return r < 0 ? r : manager_load(m);
+}
+
+static int serve(const struct manager_options *o, sd_event *event, struct start *s)
+{
+	struct handover *next = NULL;
+	struct manager *m;
+	int r = manager_new(o, event, s->from.sock >= 0 ? &s->from.inherited : &s->inherited, &m);
+
+	if (r < 0)
+		return r;
+	r = take_charge(s, m);
+	if (r >= 0) {
+		(void)handover_listen(m, s->lock, &next);
+		if (s->from.sock < 0)
+			(void)notify_send(m->notify, "READY=1");
+		log_info("ready: %zu device%s to attach", m->n_devices,
+			 m->n_devices == 1 ? "" : "s");
+		r = sd_event_loop(event);
+	}
+	manager_free(m);
+	handover_free(next);
+	return r;
+}
+
 static int run(const struct manager_options *o)
 {
-	_cleanup_close_ int lock = -1;
-	struct inherited inherited;
-	struct manager *m;
+	struct start s = { .from = TAKEOVER_NULL, .inherited = INHERITED_NULL, .lock = -1 };
 	sd_event *event;
 	int r;
 
 	open_standard_fds();
-	lock = lock_take(o->runtime_dir);
-	if (lock < 0)
-		return lock;
-	r = inherit_from_systemd(&inherited);
-	if (r < 0)
-		log_warning("cannot take what systemd passes: %s", strerror(-r));
 	load_modules();
 	/* Reads a file at first use, which children that say a date must not. */
 	tzset();
@@ -169,21 +230,12 @@ static int run(const struct manager_options *o)
 		return r;
 	power_hold_memory();
 	r = power_drop();
-	if (r < 0)
-		return r;
-	r = manager_new(o, event, &inherited, &m);
-	if (r < 0)
-		return r;
-	adopt_devices(m, &inherited.links);
-	inherited_close(&inherited);
-	r = manager_load(m);
-	if (r >= 0) {
-		(void)notify_send(m->notify, "READY=1");
-		log_info("ready: %zu device%s to attach", m->n_devices,
-			 m->n_devices == 1 ? "" : "s");
-		r = sd_event_loop(event);
-	}
-	manager_free(m);
+	if (r >= 0)
+		r = gather(o, &s);
+	if (r >= 0)
+		r = serve(o, event, &s);
+	takeover_free(&s.from);
+	fd_close(s.lock);
 	sd_event_unref(event);
 	return r;
 }

@@ -266,7 +266,8 @@ static int open_all(struct manager *m, struct inherited *inherited)
 		r = sd_event_source_set_enabled(m->kick, SD_EVENT_OFF);
 	if (r < 0)
 		return fail(r, "cannot set up the event loop");
-	r = notify_open(&m->notify);
+	/* Not before a predecessor has ended, when there is one. */
+	r = m->options.replace && inherited->listen >= 0 ? 0 : notify_open(&m->notify);
 	if (r < 0)
 		log_warning("cannot tell systemd anything: %s", strerror(-r));
 	r = open_kernel(m, STEAL_FD(inherited->genl));

@@ -26,6 +26,7 @@ struct child;
 
 struct manager_options {
 	const char *config, *nbdtab, *runtime_dir;
+	bool replace;			/* take over from an nbdd that runs */
 };
 
 struct manager {

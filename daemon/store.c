@@ -23,6 +23,21 @@ struct store_file {
 	int fd, spare;			/* -1: not open */
 };
 
+/* What a daemon before us has left half done. */
+static void sweep(struct store *s)
+{
+	struct dirent **entries;
+	int n = scandirat(s->dir, ".", &entries, NULL, NULL);
+
+	for (int i = 0; i < n; i++) {
+		if (entries[i]->d_name[0] == '.')
+			unlinkat(s->dir, entries[i]->d_name, 0);	/* `.` stays */
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
+}
+
 int store_open(const char *runtime_dir, struct store **ret)
 {
 	_cleanup_close_ int dir = -1;
@@ -42,6 +57,7 @@ int store_open(const char *runtime_dir, struct store **ret)
 	if (!s)
 		return -ENOMEM;
 	s->dir = STEAL_FD(dir);
+	sweep(s);
 	*ret = s;
 	return 0;
 }
@@ -136,6 +152,8 @@ int store_write(struct store *s, const char *name, const char *text, size_t len,
 		r = put((*f)->spare, text, len);
 	if (r >= 0)
 		r = exchange(s, name, *f);
+	if (r == -ENOENT)
+		(*f)->spare = fd_close((*f)->spare);	/* somebody has removed it */
 	if (r < 0)
 		return r;
 	/* For the next time; when that fails now it is tried again then. */
@@ -205,9 +223,7 @@ int store_foreach(struct store *s, store_fn fn, void *userdata)
 		const char *name = entries[i]->d_name;
 		ssize_t len;
 
-		if (name[0] == '.') {
-			unlinkat(s->dir, name, 0);	/* no harm to `.` and `..` */
-		} else if (text && i < STORE_FILES_MAX) {
+		if (name[0] != '.' && text && i < STORE_FILES_MAX) {
 			len = read_file(s, name, text);
 			fn(name, len < 0 ? NULL : text, len < 0 ? 0 : (size_t)len,
 			   len < 0 ? (int)len : 0, userdata);

@@ -15,7 +15,8 @@
 struct store;
 struct store_file;
 
-/* Make or take the directory: 0 or -errno; -EPERM: it is not root's alone. */
+/* Make or take the directory, in which half-done files are removed: 0 or -errno; -EPERM: it
+ * is not root's alone. */
 _must_check_ int store_open(const char *runtime_dir, struct store **ret);
 void store_free(struct store *s);
 
@@ -29,8 +30,7 @@ void store_remove(struct store *s, const char *name, struct store_file *f);
 void store_file_free(struct store_file *f);
 
 /* Call FN for each file, with the text (not NUL-terminated) or with the reason (-errno, TEXT
- * NULL) that there is none: -EPERM for what is no file of root's, -EFBIG.  What a daemon
- * that was killed has left half done is removed. */
+ * NULL) that there is none: -EPERM for what is no file of root's, -EFBIG. */
 typedef void (*store_fn)(const char *name, const char *text, size_t len, int error,
 			 void *userdata);
 int store_foreach(struct store *s, store_fn fn, void *userdata);

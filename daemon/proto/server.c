@@ -159,6 +159,11 @@ int varlink_server_new(sd_event *event, int listen_fd,
 	return 0;
 }
 
+int varlink_server_fd(const struct varlink_server *s)
+{
+	return s->listen_fd;
+}
+
 void varlink_server_free(struct varlink_server *s)
 {
 	if (!s)

@@ -59,6 +59,8 @@ _must_check_ int varlink_server_new(sd_event *event, int listen_fd,
 /* Close every connection.  Calls not yet ended are told so by their gone function and
  * stay valid until they are ended.  NULL is fine. */
 void varlink_server_free(struct varlink_server *s);
+/* The socket that it listens on. */
+int varlink_server_fd(const struct varlink_server *s);
 /* Where one line about each client that was cut off goes; a few a minute at most. */
 void varlink_server_set_log(struct varlink_server *s,
 			    void (*log)(const char *text, void *userdata),

@@ -36,18 +36,31 @@ class Daemon:
     def socket(self):
         return f'{self.runtime_dir}/control'
 
-    def start(self):
-        """Start it and return when it has read its files and serves."""
-        self.process = self.machine.spawn(
-            [*self.wrapper, NBDD, f'--config={self.config_path}',
+    def spawn(self, *options, wrapper=()):
+        return self.machine.spawn(
+            [*wrapper, NBDD, *options, f'--config={self.config_path}',
              f'--nbdtab={self.nbdtab_path}', f'--runtime-dir={self.runtime_dir}'], env=self.env)
 
+    @staticmethod
+    def wait_ready(process):
         def ready():
-            if self.process.rc is not None:
-                raise RuntimeError(f'nbdd ended with {self.process.rc}\n{self.log()}')
-            return 'nbdd: ready: ' in self.log()
+            if process.rc is not None:
+                raise RuntimeError(f'nbdd ended with {process.rc}\n{process.output}')
+            return 'nbdd: ready: ' in process.output
         wait_until(ready, START_TIMEOUT, 'nbdd to be ready')
+
+    def start(self):
+        """Start it and return when it has read its files and serves."""
+        self.process = self.spawn(wrapper=self.wrapper)
+        self.wait_ready(self.process)
         return self
+
+    def replace(self):
+        """Start another one with --replace; the first must end well."""
+        old, self.process = self.process, self.spawn('--replace')
+        self.wait_ready(self.process)
+        rc = old.wait(10)
+        assert rc == 0, f'the nbdd that was replaced ended with {rc}\n{old.output[-4000:]}'
 
     def crash(self):
         """Kill it by -9; devices stay.  `start` begins the next one."""

@@ -95,3 +95,19 @@ def cut_connection(pid, port, which):
     with socket.socket(fileno=fd) as s:
         s.shutdown(socket.SHUT_RDWR)
     return len(fds)
+
+
+def speak(path, messages):
+    """Send MESSAGES to a socket of packets; what it answers to the last, until it closes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.settimeout(10)
+        s.connect(path)
+        answers = []
+        try:
+            for m in messages:
+                s.send(m.encode('latin-1'))
+            while data := s.recv(1 << 16):
+                answers.append(data.decode('latin-1'))
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        return answers

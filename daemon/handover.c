@@ -1,0 +1,323 @@
+/* The side that gives: the nbdd that runs. */
+#include "daemon/handover.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "daemon/adopt.h"
+#include "daemon/control.h"
+#include "daemon/kworker.h"
+#include "daemon/log.h"
+#include "daemon/manager.h"
+#include "daemon/notify.h"
+#include "daemon/passing.h"
+#include "daemon/proto/varlink.h"
+#include "daemon/save.h"
+#include "daemon/store.h"
+#include "lib/util/cleanup.h"
+#include "lib/util/clock.h"
+
+#define LOOK_USEC	(5 * USEC_PER_MSEC)
+#define QUIET_USEC	(10 * USEC_PER_SEC)	/* for calls into the kernel to end */
+#define ANSWER_USEC	(5 * USEC_PER_SEC)
+#define SEND_SECONDS	5
+
+struct handover {
+	struct manager *m;
+	int listen, lock;
+	sd_event_source *listening;
+	int sock, peer, peer_pid;	/* the successor; -1: none now */
+	sd_event_source *messages, *looking;
+	uint64_t since_usec;
+};
+
+static void let_go(struct handover *h)
+{
+	h->messages = sd_event_source_disable_unref(h->messages);
+	h->looking = sd_event_source_disable_unref(h->looking);
+	h->sock = fd_close(h->sock);
+	h->peer = fd_close(h->peer);
+}
+
+static void refuse(struct handover *h, const char *why)
+{
+	log_warning("not handed over to process %d: %s", h->peer_pid, why);
+	if (passing_say(h->sock, "REFUSED", "%s", why) < 0)
+		log_debug("it could not be told");
+	let_go(h);
+}
+
+/* ---- what is given ----------------------------------------------------------------- */
+
+static int give_device(struct handover *h, const struct device *d, struct state *s)
+{
+	_cleanup_free_ char *text = NULL;
+	int fds[CONF_CONNECTIONS_MAX];
+	size_t len, n = 0;
+	int r = state_format(s, &text, &len);
+
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == LINK_ALIVE && d->links[i].fd >= 0)
+			fds[n++] = d->links[i].fd;
+	return r < 0 ? r : passing_send(h->sock, "DEVICE", text, len, fds, n);
+}
+
+static int give_devices(struct handover *h, unsigned *ret_n)
+{
+	_cleanup_free_ struct state *s = NULL;
+	int r = 0;
+
+	s = malloc(sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	*ret_n = 0;
+	for (size_t i = 0; i < h->m->n_devices && r >= 0; i++) {
+		if (!save_describe(h->m->devices[i], s))
+			continue;
+		r = give_device(h, h->m->devices[i], s);
+		++*ret_n;
+	}
+	return r;
+}
+
+/* What the service manager said to us goes along, for the successor is another process of
+ * the same service. */
+static int give_rest(struct handover *h, unsigned n)
+{
+	const int fds[] = { h->lock, varlink_server_fd(h->m->server), kworker_fd(h->m->worker) };
+	const char *notify = getenv("NOTIFY_SOCKET"), *watchdog = getenv("WATCHDOG_USEC");
+	char text[512];
+
+	snprintf(text, sizeof(text), "%u\n%s\n%s\n", n, notify ? notify : "",
+		 watchdog ? watchdog : "");
+	return passing_send(h->sock, "END", text, strlen(text), fds, ARRAY_SIZE(fds));
+}
+
+/* ---- after GO ---------------------------------------------------------------------- */
+
+static void kill_successor(const struct handover *h)
+{
+	if (syscall(SYS_pidfd_send_signal, h->peer, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		log_error("cannot kill process %d: %s", h->peer_pid, strerror(errno));
+}
+
+/* The successor died when it was in charge: what it has done to the devices is in the files
+ * and in the kernel, and is taken over from there, with our descriptors. */
+static void take_back(struct handover *h)
+{
+	struct manager *m = h->m;
+	struct adopt_fds fds = { .fds = calloc(MANAGER_DEVICES_MAX * CONF_CONNECTIONS_MAX,
+					       sizeof(int)) };
+
+	log_error("process %d died while it took over: going on here", h->peer_pid);
+	m->leaving = true;
+	while (m->n_devices) {
+		struct device *d = m->devices[m->n_devices - 1];
+
+		for (size_t i = 0; i < d->n_links && fds.fds; i++)
+			if (d->links[i].state == LINK_ALIVE && d->links[i].fd >= 0)
+				fds.fds[fds.n++] = STEAL_FD(d->links[i].fd);
+		m->n_devices--;
+		device_set_error(d, "a handover failed: try again");
+		control_attach_failed(d, CONTROL_ERROR_FAILED);
+		control_detach_done(d, -ECANCELED);
+		device_free(d);
+	}
+	m->leaving = false;
+	store_free(m->store);
+	m->store = NULL;
+	adopt_devices(m, &fds);
+	adopt_fds_close(&fds);
+	if (manager_load(m) < 0)
+		log_error("cannot read the configuration again");
+}
+
+static void go(struct handover *h, struct passing *p)
+{
+	char text[64];
+	int r = passing_say(h->sock, "GO", "on");
+
+	if (r >= 0)
+		r = passing_expect(h->sock, ANSWER_USEC, "RUNNING", p);
+	if (r < 0) {
+		kill_successor(h);
+		while (!passing_peer_dead(h->peer, ANSWER_USEC))
+			log_error("process %d does not die", h->peer_pid);
+		take_back(h);
+		let_go(h);
+		return;
+	}
+	log_notice("process %d has taken over: ending", h->peer_pid);
+	snprintf(text, sizeof(text), "MAINPID=%d", h->peer_pid);
+	(void)notify_send(h->m->notify, text);
+	sd_event_exit(h->m->event, 0);
+	/* The connection ends with us, which is the successor's sign. */
+	h->messages = sd_event_source_disable_unref(h->messages);
+}
+
+/* In one go, so that nothing changes meanwhile. */
+static void give(struct handover *h)
+{
+	_cleanup_free_ struct passing *p = NULL;
+	unsigned n;
+	int r = 0;
+
+	p = malloc(sizeof(*p));
+	r = p ? give_devices(h, &n) : -ENOMEM;
+	if (r >= 0)
+		r = give_rest(h, n);
+	if (r >= 0)
+		r = passing_expect(h->sock, ANSWER_USEC, "TAKEN", p);
+	if (r >= 0) {
+		go(h, p);
+		return;
+	}
+	log_error("handover to process %d failed (%s): going on", h->peer_pid, strerror(-r));
+	let_go(h);
+}
+
+/* ---- the way there ----------------------------------------------------------------- */
+
+static bool quiet(const struct manager *m)
+{
+	for (size_t i = 0; i < m->n_devices; i++)
+		if (m->devices[i]->call || m->devices[i]->state == STATE_MOVING)
+			return false;
+	return kworker_idle(m->worker);
+}
+
+static int on_look(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct handover *h = userdata;
+
+	h->looking = sd_event_source_disable_unref(h->looking);
+	if (quiet(h->m))
+		give(h);
+	else if (now_usec() - h->since_usec > QUIET_USEC)
+		refuse(h, "a call into the kernel does not come back");
+	else if (sd_event_add_time_relative(h->m->event, &h->looking, CLOCK_MONOTONIC, LOOK_USEC,
+					    USEC_PER_MSEC, on_look, h) < 0)
+		let_go(h);
+	return 0;
+}
+
+static void begin(struct handover *h, const struct passing *hello)
+{
+	unsigned protocol, oldest, newest;
+
+	if (strcmp(hello->word, "HELLO") != 0 ||
+	    sscanf(hello->text, "%9u %9u %9u", &protocol, &oldest, &newest) != 3) {
+		refuse(h, "it does not speak as an nbdd does");
+	} else if (protocol != PASSING_PROTOCOL || oldest > STATE_VERSION ||
+		   newest < STATE_VERSION) {
+		char why[256];
+
+		snprintf(why, sizeof(why), "it speaks protocol %u and reads states of version "
+			 "%u to %u; this one (" NBDD_VERSION ") speaks %u and writes version "
+			 "%u: stop this one, and start the other", protocol, oldest, newest,
+			 PASSING_PROTOCOL, STATE_VERSION);
+		refuse(h, why);
+	} else if (passing_say(h->sock, "WELCOME", "%u %u %s", PASSING_PROTOCOL, STATE_VERSION,
+			       NBDD_VERSION) < 0) {
+		let_go(h);
+	} else {
+		log_notice("handing over to process %d", h->peer_pid);
+		h->since_usec = now_usec();
+		on_look(NULL, 0, h);
+	}
+}
+
+static int on_message(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	struct handover *h = userdata;
+	struct passing *p = malloc(sizeof(*p));
+
+	if (!p || passing_receive(h->sock, 0, p) < 0 || h->looking) {
+		let_go(h);
+	} else {
+		passing_close_fds(p);
+		begin(h, p);
+	}
+	free(p);
+	return 0;
+}
+
+static int on_successor(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	const struct timeval limit = { .tv_sec = SEND_SECONDS };
+	struct handover *h = userdata;
+	int sock = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (sock < 0)
+		return 0;
+	if (h->sock >= 0) {		/* one at a time */
+		fd_close(sock);
+		return 0;
+	}
+	h->sock = sock;
+	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	h->peer = passing_peer(sock, &h->peer_pid);
+	if (h->peer < 0 || sd_event_add_io(h->m->event, &h->messages, sock, EPOLLIN, on_message,
+					   h) < 0)
+		let_go(h);
+	return 0;
+}
+
+/* A name of its own first: the predecessor's socket may still stand under the right one. */
+static int listen_on(const char *runtime_dir)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	char path[sizeof(a.sun_path)];
+	_cleanup_close_ int fd = -1;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/" PASSING_SOCKET, runtime_dir) >=
+	    sizeof(path) - 4)
+		return -ENAMETOOLONG;
+	snprintf(a.sun_path, sizeof(a.sun_path), "%.*s.new", (int)sizeof(path) - 5, path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	unlink(a.sun_path);
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chmod(a.sun_path, 0600) < 0 ||
+	    listen(fd, 1) < 0 || rename(a.sun_path, path) < 0)
+		return -errno;
+	return STEAL_FD(fd);
+}
+
+int handover_listen(struct manager *m, int lock, struct handover **ret)
+{
+	struct handover *h = calloc(1, sizeof(*h));
+	int r = h ? 0 : -ENOMEM;
+
+	if (h) {
+		*h = (struct handover){ .m = m, .lock = lock, .sock = -1, .peer = -1 };
+		r = h->listen = listen_on(m->options.runtime_dir);
+	}
+	if (r >= 0)
+		r = sd_event_add_io(m->event, &h->listening, h->listen, EPOLLIN, on_successor, h);
+	if (r < 0) {
+		log_warning("cannot wait for a successor (--replace): %s", strerror(-r));
+		handover_free(h);
+		return r;
+	}
+	*ret = h;
+	return 0;
+}
+
+void handover_free(struct handover *h)
+{
+	if (!h)
+		return;
+	let_go(h);
+	sd_event_source_disable_unref(h->listening);
+	fd_close(h->listen);
+	free(h);
+}

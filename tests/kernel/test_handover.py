@@ -1,0 +1,156 @@
+"""nbdd --replace: another one takes over from the one that runs, without a gap."""
+import random
+import signal
+import time
+
+import pytest
+
+from tests.harness.daemon import Daemon
+from tests.harness.service import Service
+from tests.harness.wait import wait_until
+from tests.harness.workload import Workload
+from tests.kernel.cost import all_connected
+from tests.kernel.disk import file_server
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture
+def server(guest):
+    with file_server(guest, 'handover') as s:
+        yield s
+
+
+def test_everything_goes_over_and_nothing_grows(guest, server):
+    with Daemon(guest) as daemon:
+        device = daemon.attach(server.uri, name='one', connections=2, requeue_interval='200ms',
+                               reconnect_delay='20ms')
+        daemon.attach(server.uri, name='two', dead_timeout='30s')
+        writer = Workload(guest, device, size='16M', direct=True).start()
+        server.restart()
+        before = wait_until(all_connected(daemon, 2, 1), 40)
+        wait_until(lambda: not guest.children(daemon.pid))
+        fds = len(guest.proc_fds(daemon.pid))
+        for _ in range(3):
+            daemon.replace()
+        after = daemon.status()
+        for b, a in zip(before, after):
+            for same in ('name', 'device', 'state', 'uri', 'size', 'flags', 'outages', 'warnings'):
+                assert a[same] == b[same], (same, b, a)
+            assert [c['since'] for c in a['connections']] == [c['since'] for c in b['connections']]
+        wait_until(lambda: not guest.children(daemon.pid))
+        assert len(guest.proc_fds(daemon.pid)) == fds
+        # It has the descriptors: it sees a death at once, and may cut.
+        daemon.ctl('reconnect', 'one')
+        wait_until(lambda: daemon.status('one')['outages']['count'] == 2)
+        server.restart()
+        wait_until(lambda: daemon.status('two')['outages']['count'] == 2)
+        wait_until(all_connected(daemon, 2), 40)
+        writer.wait_flowing(60)
+        writer.finish()
+        daemon.detach('two')
+        daemon.replace()
+        assert [d['name'] for d in daemon.status()] == ['one']
+
+
+def test_an_outage_goes_over(guest, server):
+    with Daemon(guest) as daemon:
+        device = daemon.attach(server.uri, name='one', reconnect_delay='20ms')
+        writer = Workload(guest, device, size='16M', direct=True).start()
+        server.kill()
+        daemon.wait_state('one', 'reconnecting')
+        before = daemon.status('one')['outages']['last']
+        daemon.replace()
+        s = daemon.status('one')
+        assert s['state'] == 'reconnecting' and s['outages']['count'] == 1
+        assert s['outages']['last']['start'] == before['start']
+        server.start()
+        daemon.wait_state('one', 'connected')
+        writer.wait_flowing(30)
+        writer.finish()
+
+
+def test_others_are_refused_and_nothing_moves(guest, server):
+    refused = {
+        'HELLO 1 2 9 0.9': 'REFUSED it speaks protocol 1 and reads states of version 2 to 9',
+        'HELLO 1 0 0 0.0': 'REFUSED it speaks protocol 1 and reads states of version 0 to 0',
+        'HELLO 2 1 1 0.9': 'REFUSED it speaks protocol 2',
+        'HELLO ': 'REFUSED it does not speak', 'GO on': 'REFUSED it does not speak',
+        'HELLO -1 4294967296 x': 'REFUSED', 5000 * 'x': None,
+    }
+    with Daemon(guest) as daemon:
+        daemon.attach(server.uri, name='one')
+
+        def speak(*messages):
+            return guest.python('tests.kernel.inside:speak', messages=messages,
+                                path=f'{daemon.runtime_dir}/handover')
+        for hello, answer in refused.items():
+            said = speak(hello)
+            assert [a.startswith(answer) for a in said] == ([True] if answer else []), said
+        # Nor does anything move for one that is understood and then says something else.
+        assert [a.split()[0] for a in speak('HELLO 1 1 1 0.1', 'no')] == \
+            ['WELCOME', 'DEVICE', 'END']
+        assert daemon.state('one') == 'connected' and daemon.process.rc is None
+        daemon.replace()
+        assert daemon.state('one') == 'connected'
+
+
+def test_without_one_that_runs_replace_is_a_start(guest, server):
+    daemon = Daemon(guest)
+    daemon.process = daemon.spawn('--replace')
+    with daemon:
+        daemon.wait_ready(daemon.process)
+        daemon.attach(server.uri, name='one')
+        daemon.crash()
+        daemon.process = daemon.spawn('--replace')
+        daemon.wait_ready(daemon.process)
+        assert daemon.state('one') == 'connected'
+
+
+def test_the_service_manager_knows_the_new_one(guest, server):
+    with Service(guest) as service:
+        device = service.attach(server.uri, name='one')
+        writer = Workload(guest, device, size='16M', direct=True).start()
+        new = service.spawn('--replace')
+        service.wait_ready(new)
+        wait_until(lambda: service.events('ready')[-1:] == [str(new.pid)], 10, 'MAINPID, READY')
+        assert service.events('refused') == [], service.log()
+        server.restart()
+        wait_until(all_connected(service, 1, 1), 20)
+        # It is the one that is started again, with what it has stored.
+        service.kill(signal.SIGKILL)
+        assert service.events('started')[-1].endswith('with 2 descriptors')
+        assert service.state('one') == 'connected'
+        writer.wait_flowing(30)
+        writer.finish()
+
+
+
+
+@pytest.mark.parametrize('victim', ['old', 'new'])
+def test_a_kill_in_the_middle_leaves_one_that_has_everything(guest, server, victim):
+    with Daemon(guest) as daemon:
+        device = daemon.attach(server.uri, name='one', reconnect_delay='20ms')
+        writer = Workload(guest, device, size='16M', direct=True).start()
+        for n in range(6):
+            old, new = daemon.process, daemon.spawn('--replace')
+            wait_until(lambda: 'handing over' in old.output, 10, interval=0.001)
+            time.sleep(random.random() * 0.03)      # where in the handover it hits
+            (new if victim == 'new' else old).kill(signal.SIGKILL)
+            if victim == 'new':
+                new.wait(10)
+                # Either it was not yet in charge, or the old one has ended already.
+                wait_until(lambda: old.rc is not None or 'going on' in old.output, 10)
+                if old.rc is not None:
+                    daemon.start()
+            else:
+                old.wait(10)
+                daemon.wait_ready(new)
+                daemon.process = new
+            assert [d['name'] for d in daemon.status()] == ['one']
+            server.restart()
+            wait_until(lambda: daemon.status('one')['outages']['count'] == n + 1)
+            daemon.wait_state('one', 'connected', 20)
+        writer.wait_flowing(30)
+        writer.finish()
+        assert len([p for p, (name, *_) in guest.processes().items() if name == 'nbdd']) == 1
