@@ -34,7 +34,9 @@ static const char usage_text[] =
 	"\n"
 	"nbdctl(8) controls it; keys and files: nbdd.conf(5).\n";
 
-enum { OPT_CONFIG = 256, OPT_NBDTAB, OPT_RUNTIME_DIR, OPT_REPLACE, OPT_DEBUG, OPT_HELP, OPT_VERSION };
+enum {
+	OPT_CONFIG = 256, OPT_NBDTAB, OPT_RUNTIME_DIR, OPT_REPLACE, OPT_DEBUG, OPT_HELP, OPT_VERSION
+};
 
 static const struct option options[] = {
 	{ "config", required_argument, NULL, OPT_CONFIG },

@@ -270,7 +270,7 @@ def test_descriptors_come_back_from_the_service_manager(guest, server, sig):
         # Two connections, and the netlink socket that connected the device.
         assert service.events('started')[-1].endswith('with 3 descriptors')
         wait_until(lambda: not guest.children(service.pid))
-        assert len(guest.proc_fds(service.pid)) == fds
+        assert len(guest.proc_fds(service.pid)) <= fds
         writer.wait_flowing(60)
         writer.finish()
         service.detach('one')

@@ -39,7 +39,7 @@ def test_everything_goes_over_and_nothing_grows(guest, server):
                 assert a[same] == b[same], (same, b, a)
             assert [c['since'] for c in a['connections']] == [c['since'] for c in b['connections']]
         wait_until(lambda: not guest.children(daemon.pid))
-        assert len(guest.proc_fds(daemon.pid)) == fds
+        assert len(guest.proc_fds(daemon.pid)) <= fds
         # It has the descriptors: it sees a death at once, and may cut.
         daemon.ctl('reconnect', 'one')
         wait_until(lambda: daemon.status('one')['outages']['count'] == 2)
