@@ -10,23 +10,26 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
 int passing_send(int sock, const char *word, const char *text, size_t len, const int *fds,
 		 size_t n_fds)
 {
 	size_t start = strlen(word) + 1;
-	_cleanup_free_ char *all = malloc(start + len);
+	char *all;
+	int r;
 
-	if (!all)
-		return -ENOMEM;
 	if (start + len > PASSING_TEXT_MAX)
 		return -E2BIG;
+	all = malloc(start + len);
+	if (!all)
+		return -ENOMEM;
 	memcpy(all, word, start - 1);
 	all[start - 1] = ' ';
 	memcpy(all + start, text, len);
-	return fd_send(sock, all, start + len, fds, n_fds);
+	r = fd_send(sock, all, start + len, fds, n_fds);
+	free(all);
+	return r;
 }
 
 int passing_say(int sock, const char *word, const char *format, ...)

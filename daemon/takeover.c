@@ -80,21 +80,13 @@ static int greet(struct takeover *t, struct passing *p)
 	return -EPROTONOSUPPORT;
 }
 
-/* Room for one device more. */
-static int grow(struct takeover *t)
+/* Room for every device and descriptor that there can be. */
+static int make_room(struct takeover *t)
 {
-	size_t n = t->n_states + 1;
-	struct adopt_fds *links = &t->inherited.links;
-	char **states = reallocarray(t->states, n, sizeof(*states));
-	size_t *lens;
-	int *fds;
-
-	t->states = states ? states : t->states;
-	lens = reallocarray(t->lens, n, sizeof(*lens));
-	t->lens = lens ? lens : t->lens;
-	fds = reallocarray(links->fds, links->n + PASSING_FDS_MAX, sizeof(*fds));
-	links->fds = fds ? fds : links->fds;
-	return states && lens && fds ? 0 : -ENOMEM;
+	t->states = calloc(MANAGER_DEVICES_MAX, sizeof(*t->states));
+	t->lens = calloc(MANAGER_DEVICES_MAX, sizeof(*t->lens));
+	t->inherited.links.fds = calloc(MANAGER_DEVICES_MAX * PASSING_FDS_MAX, sizeof(int));
+	return t->states && t->lens && t->inherited.links.fds ? 0 : -ENOMEM;
 }
 
 static int keep_device(struct takeover *t, struct passing *p)
@@ -102,8 +94,8 @@ static int keep_device(struct takeover *t, struct passing *p)
 	struct adopt_fds *links = &t->inherited.links;
 	char *text;
 
-	if (t->n_states == MANAGER_DEVICES_MAX || grow(t) < 0)
-		return -ENOMEM;
+	if (t->n_states == MANAGER_DEVICES_MAX)
+		return -E2BIG;
 	text = malloc(p->len);
 	if (!text)
 		return -ENOMEM;
@@ -191,6 +183,8 @@ int takeover_begin(const char *runtime_dir, struct takeover *t)
 	r = t->sock;
 	if (r >= 0)
 		r = t->old = passing_peer(t->sock, &pid);
+	if (r >= 0)
+		r = make_room(t);
 	if (r >= 0)
 		r = receive(t);
 	if (r >= 0)
