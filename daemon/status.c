@@ -15,6 +15,7 @@
 #include "daemon/proto/varlink.h"
 #include "daemon/tls_status.h"
 #include "daemon/report.h"
+#include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "netlink/nbdk.h"
 
@@ -150,6 +151,22 @@ static struct json_object *warnings(const struct device *d)
 	return list;
 }
 
+/* How its server wants to be spoken to, for `nbdctl map`: names of files, no secrets. */
+static struct json_object *tls_keys(const struct device *d)
+{
+	struct json_object *o = json_object_new_object();
+
+	for (size_t i = 0; i < n_conf_keys; i++) {
+		_cleanup_free_ char *value = NULL;
+		const char *name = conf_keys[i].name;
+
+		if (strncmp(name, "tls", 3) == 0 && d->keys.set & UINT64_C(1) << i &&
+		    device_keys_get(&d->keys, name, &value) == 0 && value)
+			add_string(o, name, value);
+	}
+	return o;
+}
+
 static const char *current_peer(const struct device *d)
 {
 	for (size_t i = 0; i < d->n_links; i++)
@@ -199,6 +216,7 @@ struct json_object *status_device(const struct device *d)
 	add(o, "index", json_object_new_int(attached ? d->index : -1));
 	add_string(o, "state", device_state_name(d->state));
 	add_string(o, "uri", status_uri(&d->keys, uri));
+	add(o, "keys", tls_keys(d));
 	add_string(o, "peer", current_peer(d));
 	add_int(o, "size", d->size);
 	add_int(o, "block_size", d->block_size);

@@ -263,8 +263,18 @@ static int on_device(struct json_object *params, void *userdata)
 	return 0;
 }
 
-/* The server's URI of a device, if WORD is not a URI itself. */
-static int find_uri(struct cli *cli, const char *word, char **ret)
+/* What is given on the command line counts more than what the device has. */
+static void add_keys(struct json_object *keys, struct json_object *of_device)
+{
+	if (!json_object_is_type(of_device, json_type_object))
+		return;
+	json_object_object_foreach(of_device, key, value)
+		if (!member(keys, key) && json_object_is_type(value, json_type_string))
+			json_object_object_add(keys, key, json_object_get(value));
+}
+
+/* The server's URI of a device, if WORD is not a URI itself, and its keys. */
+static int find_uri(struct cli *cli, const char *word, struct json_object *keys, char **ret)
 {
 	struct json_object *params, *device = NULL, *uri;
 	int r;
@@ -283,6 +293,8 @@ static int find_uri(struct cli *cli, const char *word, char **ret)
 			      "another version?");
 	else if (r == CLI_OK)
 		*ret = cli_must(strdup(json_object_get_string(uri)));
+	if (r == CLI_OK)
+		add_keys(keys, member(device, "keys"));
 	json_object_put(device);
 	return r;
 }
@@ -298,7 +310,7 @@ int verb_map(struct cli *cli, const struct cli_arguments *a)
 
 	if (a->options[OPTION_JSON] && a->options[OPTION_SVG])
 		return cli_error(cli, CLI_USAGE, "map: --json and --svg exclude each other");
-	r = find_uri(cli, a->words[0], &uri);
+	r = find_uri(cli, a->words[0], a->keys, &uri);
 	if (r != CLI_OK)
 		return r;
 	s.uri = map.uri = uri;

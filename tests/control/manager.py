@@ -9,7 +9,7 @@ import threading
 
 DEVICE = {
     'name': 'root', 'device': '/dev/nbd0', 'index': 0, 'state': 'connected',
-    'uri': 'nbd://server.example/root', 'peer': '192.0.2.1:10809', 'size': 10 << 30,
+    'uri': 'nbd://server.example/root', 'keys': {}, 'peer': '192.0.2.1:10809', 'size': 10 << 30,
     'block_size': 4096, 'read_only': False, 'flags': ['flush', 'fua', 'trim'], 'tls': None,
     'connections': [{'state': 'connected', 'peer': '192.0.2.1:10809', 'rtt_usec': 250,
                      'retransmits': 3, 'since': 1700000000000000, 'relay': None}],

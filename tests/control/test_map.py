@@ -291,6 +291,22 @@ def test_a_device_is_mapped_through_its_server(serve, manager):     # noqa: F811
     assert complains(manager.run('map', 'nbd0'), FAILED, 'not understood')
 
 
+def test_a_device_brings_its_keys_of_tls(host, manager):             # noqa: F811
+    keys = host.path / 'keys.psk'
+    keys.write_text(f'alice:{"a1" * 32}\n')
+    keys.chmod(0o600)
+    with Nbdkit(host, ['memory', '64M'],
+                options=['--tls=require', f'--tls-psk={keys}']) as server:
+        needed = {'tls': 'require', 'tls-psk-file': str(keys), 'tls-username': 'alice'}
+        manager.answers['Status'] = {'parameters': {'devices': [
+            device(uri=server.uri, keys=needed)]}}
+        out = manager.run('map', 'root')
+        assert out.returncode == OK and 'hole, reads as zero' in out.stdout
+        assert complains(manager.run('map', 'root', '--tls-username=bob'), FAILED, 'TLS')
+        options = [f'--{key}={value}' for key, value in needed.items()]
+        assert ok('map', *options, server.uri) == out.stdout
+
+
 def test_a_device_needs_the_daemon(tmp_path):
     assert complains(run('map', 'nbd0', directory=tmp_path), NO_DAEMON)
 

@@ -73,6 +73,9 @@ def test_no_process_of_nbdd_touches_the_data(guest, daemon, at):
         tls = daemon.status('alone')['tls']
         assert (tls['version'], tls['cipher']) == ('TLS1.3', 'CHACHA20-POLY1305'), 'by default'
         assert tls['certificate']['names'] == 'localhost, 127.0.0.1'
+        # nbdctl asks the server itself, by what the daemon tells.
+        assert daemon.status('alone')['keys'] == {'tls-certificates': f'{at}/pki/client'}
+        assert 'base:allocation' in daemon.ctl('map', 'alone').out
         assert 98 <= tls['certificate']['days_left'] <= 100
         assert tls['own_certificate'] is None, 'nobody asked for it'
         wait_until(lambda: not guest.children(daemon.pid), what='no process but the daemon')
