@@ -1,0 +1,161 @@
+"""Faults drawn from a seed against devices under verified load: no I/O error, nothing lost.
+
+NBDD_FAULTS_SEED=N plays the same faults again; NBDD_FAULTS_ONLY=NAME[,NAME] just these.  The
+short run is part of every test run, the long one of `tests/run --soak`, for
+NBDD_SOAK_MINUTES."""
+import contextlib
+import itertools
+import os
+import random
+import time
+
+import pytest
+
+from tests.faults import faults
+from tests.harness.paths import ROOT
+from tests.harness.servers import QemuNbd
+from tests.harness.service import Service
+from tests.harness.wait import Stopwatch, wait_until
+from tests.harness.workload import Workload
+from tests.kernel.cost import Cost, all_connected
+from tests.kernel.disk import file_server, mounted, stoppable_server
+from tests.kernel.tls_guest import install, nbds, tls_server
+
+pytestmark = pytest.mark.guest
+SEED = int(os.environ.get('NBDD_FAULTS_SEED', '0')) or random.randrange(1 << 32)
+ONLY = [name for name in os.environ.get('NBDD_FAULTS_ONLY', '').split(',') if name]
+SHORT = float(os.environ.get('NBDD_FAULTS_SECONDS', '75'))
+LONG = float(os.environ.get('NBDD_SOAK_MINUTES', '30')) * 60
+BACK = 60               # seconds after which all must be well again
+RSS_GROWTH = 2048       # kB, over all faults
+
+
+class World:
+    """A guest with devices of every kind, each written to and read back all the time."""
+
+    def __init__(self, guest, stack):
+        self.guest = guest
+        self.daemon = stack.enter_context(Service(guest))
+        # A device with a filesystem; qemu-nbd can be asked to end without an I/O error.
+        self.polite = stack.enter_context(stoppable_server(guest, 'polite'))
+        proxied = stack.enter_context(file_server(guest, 'proxied'))
+        local = stack.enter_context(file_server(guest, 'local', socket=f'{guest.path}/local'))
+        encrypted = stack.enter_context(tls_server(guest, install(guest), 'encrypted'))
+        self.servers = [self.polite, proxied, local, encrypted]
+        port = self.start_proxy(proxied)
+        at = f'{guest.path}/tls/pki/client'
+        uris = {'polite': self.polite.uri, 'proxied': f'nbd://127.0.0.1:{port}/',
+                'local': local.uri, 'encrypted': nbds(encrypted)}
+        # With several connections the kernel gives one up when it is slower than this.
+        more = {'polite': {}, 'proxied': {'connections': 2, 'requeue_interval': '1s'},
+                'local': {}, 'encrypted': {'tls_certificates': at}}
+        self.devices = {
+            name: self.daemon.attach(uri, name=name, **{
+                'requeue_interval': '200ms', 'reconnect_delay_max': '500ms',
+                'connect_timeout': '3s', 'keepalive': '1s', 'keepalive_timeout': '3s',
+                **more[name]})
+            for name, uri in uris.items()}
+        at = stack.enter_context(mounted(guest, self.devices['polite']))
+        self.writers = [Workload(guest, f'{at}/file', size='16M', jobs=1).start()]
+        self.writers += [Workload(guest, self.devices[name], size='16M', jobs=1,
+                                  direct=True).start()
+                         for name in ('proxied', 'local', 'encrypted')]
+
+    def start_proxy(self, server):
+        port = self.guest.port()
+        self.orders = '/tmp/proxy-orders'
+        self.guest.write(self.orders, 'pass')
+        self.proxy = self.guest.spawn(['/usr/bin/python3', '-B', '-E', '-s',
+                                       ROOT / 'tests/faults/proxy.py', port, server.port,
+                                       self.orders])
+        wait_until(lambda: self.guest.listening(port=port), 20, 'the proxy')
+        return port
+
+    def tell_proxy(self, word):
+        self.guest.write(self.orders, word)
+
+    def cut_proxied(self):
+        self.servers[1].kill()
+        self.servers[1].start()
+
+    def wait_refused(self, reason):
+        status = self.daemon.wait_state('polite', 'refused', timeout=30)
+        assert reason in status['retry']['last_error'], status
+
+    def check_well(self):
+        """All is well again: within BACK seconds, however many faults there were."""
+        wait_until(all_connected(self.daemon, len(self.devices)), BACK, 'all to be back', 0.3)
+        for writer in self.writers:
+            writer.wait_flowing(BACK)
+        assert self.proxy.rc is None, self.proxy.output
+
+    def finish(self):
+        for writer in self.writers:
+            writer.finish(timeout=120)
+
+
+def steps(seed):
+    if not ONLY:
+        return faults.plan(seed)
+    chosen = [f for f in faults.FAULTS if f.name in ONLY]
+    assert len(chosen) == len(ONLY), 'no such fault'
+    return itertools.cycle([([(f, random.Random(seed))], 1) for f in chosen])
+
+
+def play(world, seed, seconds):
+    """Let faults happen for so long; how often each did."""
+    watch, seen, cost = Stopwatch(), {}, None
+    for number, (step, lasts) in enumerate(steps(seed)):
+        if watch() > seconds:
+            break
+        names = ' + '.join(f.name for f, _ in step)
+        print(f'{watch():6.1f} s: step {number}: {names}, {lasts} s', flush=True)
+        undo = [f.begin(world, rng) for f, rng in step]
+        time.sleep(lasts)                       # how long the fault lasts
+        for back in reversed(undo):
+            if back:
+                back()
+        try:
+            world.check_well()
+        except AssertionError:
+            print(world.guest.dmesg()[-6000:], *world.daemon.status(), sep='\n')
+            raise
+        for f, _ in step:
+            seen[f.name] = seen.get(f.name, 0) + 1
+        cost = cost or Cost(world.guest, world.daemon)
+    last = Cost(world.guest, world.daemon)
+    print(f'{sum(seen.values())} faults of {len(seen)} kinds; {cost}, then {last}')
+    assert last.rss <= cost.rss + RSS_GROWTH, (cost, last)
+    return seen
+
+
+def run(boot, seconds):
+    print(f'NBDD_FAULTS_SEED={SEED}')
+    guest = boot(memory='512M', modules=('unix_diag', 'sch_netem'))
+    with contextlib.ExitStack() as stack:
+        world = World(guest, stack)
+        seen = play(world, SEED, seconds)
+        world.finish()
+        for device in world.devices.values():
+            if device != world.devices['polite']:
+                world.daemon.detach(device)
+    return seen
+
+
+def test_faults_lose_nothing(boot):
+    assert len(run(boot, SHORT)) >= 3 or ONLY
+
+
+@pytest.mark.soak
+def test_half_an_hour_of_faults_loses_nothing(boot):
+    seen = run(boot, LONG)
+    assert LONG < 600 or ONLY or set(seen) == {f.name for f in faults.FAULTS}
+
+
+def test_the_same_seed_gives_the_same_faults():
+    def first(seed):
+        return [([f.name for f, _ in step], [rng.random() for _, rng in step], lasts)
+                for step, lasts in itertools.islice(faults.plan(seed), 100)]
+    assert first(7) == first(7) != first(8)
+    assert {name for names, _, _ in first(7) for name in names} == \
+        {f.name for f in faults.FAULTS}
