@@ -191,6 +191,28 @@ enum conf_change conf_change_of(uint64_t keys)
 	return change;
 }
 
+int device_keys_keep(struct device_keys *k, const struct device_keys *from, uint64_t keys)
+{
+	char error[CONF_ERROR_MAX];
+
+	for (size_t i = 0; i < n_conf_keys; i++) {
+		const struct conf_key *key = &conf_keys[i];
+		_cleanup_free_ char *text = NULL;
+		int r;
+
+		if (!(keys & conf_key_bit(key)))
+			continue;
+		r = device_keys_get(from, key->name, &text);
+		if (r >= 0 && text)
+			r = device_keys_set(k, key->name, text, error);
+		else if (r >= 0)
+			device_keys_unset(k, key);
+		if (r < 0)
+			return -ENOMEM;		/* the value was good before */
+	}
+	return 0;
+}
+
 static void unset(struct device_keys *k, const char *name)
 {
 	device_keys_unset(k, conf_key_find(name, NULL));
@@ -199,7 +221,6 @@ static void unset(struct device_keys *k, const char *name)
 int device_keys_overlay(struct device_keys *k, const struct device_keys *over)
 {
 	bool elsewhere = device_keys_given(over, "uri") || device_keys_given(over, "addresses");
-	char error[CONF_ERROR_MAX];
 
 	if (elsewhere) {
 		unset(k, "uri");
@@ -207,17 +228,5 @@ int device_keys_overlay(struct device_keys *k, const struct device_keys *over)
 		unset(k, "port");
 		unset(k, "export");
 	}
-	for (size_t i = 0; i < n_conf_keys; i++) {
-		_cleanup_free_ char *text = NULL;
-		int r;
-
-		if (!(over->set & conf_key_bit(&conf_keys[i])))
-			continue;
-		r = device_keys_get(over, conf_keys[i].name, &text);
-		if (r >= 0 && text)
-			r = device_keys_set(k, conf_keys[i].name, text, error);
-		if (r < 0)
-			return -ENOMEM;		/* the value was good before */
-	}
-	return 0;
+	return device_keys_keep(k, over, over->set);
 }

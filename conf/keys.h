@@ -56,6 +56,9 @@ enum conf_change conf_change_of(uint64_t keys);
  * place of the old one, with all that belonged to it: port and export.  0 or -ENOMEM. */
 int device_keys_overlay(struct device_keys *k, const struct device_keys *over);
 
+/* K gets the values that FROM has for KEYS, bits like `set`.  0 or -ENOMEM. */
+int device_keys_keep(struct device_keys *k, const struct device_keys *from, uint64_t keys);
+
 enum conf_type {
 	CONF_STRING, CONF_STRINGS, CONF_U32, CONF_BOOL, CONF_ENUM, CONF_USEC, CONF_SIZE,
 	CONF_AUTO_U32,

@@ -15,6 +15,7 @@
 #include "daemon/manager.h"
 #include "daemon/proto/manager.h"
 #include "daemon/proto/varlink.h"
+#include "daemon/reload.h"
 #include "daemon/retry.h"
 #include "daemon/status.h"
 #include "lib/util/cleanup.h"
@@ -255,6 +256,7 @@ static const struct varlink_method methods[] = {
 	{ "Status", false, method_status },
 	{ "Reconnect", true, method_reconnect },
 	{ "Move", true, control_method_move },
+	{ "Reload", true, control_method_reload },
 };
 
 static const struct varlink_interface interface = {

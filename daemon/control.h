@@ -37,8 +37,6 @@ bool control_add_waiter(struct varlink_call **waiters, struct varlink_call *call
 /* Its client has left. */
 void control_drop_waiter(struct varlink_call **waiters, struct varlink_call *call);
 
-void control_reply_moved(struct varlink_call *call, const struct device *d,
-			 uint64_t pause_usec);
 /* The parameter `device`, required; NULL: the call has been answered. */
 struct device *control_param_device(struct varlink_call *call, struct json_object *params,
 				    struct manager *m);

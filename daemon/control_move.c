@@ -36,8 +36,8 @@ static struct json_object *warnings(const struct move *mv)
 	return list;
 }
 
-void control_reply_moved(struct varlink_call *call, const struct device *d,
-			 uint64_t pause_usec)
+static void reply_moved(struct varlink_call *call, const struct device *d,
+			uint64_t pause_usec)
 {
 	struct json_object *o = json_object_new_object();
 	const struct move *mv = d->move;
@@ -53,6 +53,21 @@ void control_reply_moved(struct varlink_call *call, const struct device *d,
 	json_object_object_add(o, "pause_usec", json_object_new_int64((int64_t)pause_usec));
 	json_object_object_add(o, "warnings", warnings(mv));
 	varlink_call_reply(call, o);
+}
+
+static void on_done(struct device *d, const char *error, const char *text,
+		    uint64_t pause_usec, void *userdata)
+{
+	if (error)
+		control_reply_error(userdata, error, "message", text);
+	else
+		reply_moved(userdata, d, pause_usec);
+}
+
+static void caller_gone(struct varlink_call *call, void *userdata)
+{
+	varlink_call_drop(call);
+	move_forget(userdata);
 }
 
 static const char *why_not_now(const struct device *d)
@@ -104,9 +119,11 @@ static void move_to(struct varlink_call *call, struct device *d, struct device_k
 	if (r >= 0) {
 		r = device_keys_overlay(&keys, given);
 		if (r >= 0 && check_keys(call, d, &keys)) {
-			r = move_new(d, &keys, force, call);
-			if (r >= 0)
+			r = move_new(d, &keys, force, on_done, call);
+			if (r >= 0) {
+				varlink_call_set_gone(call, caller_gone, d);
 				device_event(d, EV_MOVE, NULL);
+			}
 		}
 		device_keys_deinit(&keys);
 	}

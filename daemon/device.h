@@ -106,7 +106,8 @@ struct device {
 	sd_event_source *busy_timer;
 	struct errand *errand;		/* under way in a child */
 	struct errand *tuning;		/* sets the queue back */
-	bool waits_longer;		/* the kernel's dead-timeout is not that of the keys */
+	bool waits_longer;		/* the kernel's dead-timeout is not that of the keys … */
+	bool timeout_due;		/* … nor is its timeout */
 	struct move *move;		/* to another server, or NULL */
 	uint64_t grow_to;		/* bytes; 0: nothing to grow */
 	bool detach_wanted, detach_forced;

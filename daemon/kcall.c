@@ -163,9 +163,12 @@ int kernel_configure(struct device *d, uint64_t dead_timeout_usec)
 		return -ENOMEM;
 	c->reconnect = (struct nbdk_reconnect){
 		.index = (unsigned)d->index,
+		.timeout_sec = !d->timeout_due ? 0 : timeout_sec(d) ? timeout_sec(d)
+								    : NBDK_TIMEOUT_OFF,
 		.dead_conn_timeout_sec = dead_conn_timeout_sec(dead_timeout_usec),
 		.identifier = c->identifier,
 	};
+	d->timeout_due = false;
 	return call_submit(c);
 }
 

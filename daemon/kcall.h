@@ -9,7 +9,8 @@ struct kernel_call;
 _must_check_ int kernel_connect(struct device *d);	/* with every READY link */
 /* With every READY link; then I/O waits so long without one. */
 _must_check_ int kernel_reconnect(struct device *d, uint64_t dead_timeout_usec);
-/* How long I/O waits without a link: that of the keys, or longer. */
+/* How long I/O waits without a link: that of the keys, or longer; and the timeout, if that is
+ * due. */
 _must_check_ int kernel_configure(struct device *d, uint64_t dead_timeout_usec);
 _must_check_ int kernel_resize(struct device *d, uint64_t size);
 _must_check_ int kernel_disconnect(struct device *d);

@@ -1,6 +1,7 @@
 /* The configured devices, at the start. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,7 +28,7 @@ static bool there_already(struct manager *m, const struct conf_device *c)
 	return true;
 }
 
-static void load_device(struct manager *m, const struct conf_device *c)
+void manager_load_device(struct manager *m, const struct conf_device *c)
 {
 	struct device *d;
 	int index, r;
@@ -58,7 +59,7 @@ static void load(struct manager *m)
 	}
 	for (size_t i = 0; i < m->conf->n_devices; i++)
 		if (m->conf->devices[i].automatic)
-			load_device(m, &m->conf->devices[i]);
+			manager_load_device(m, &m->conf->devices[i]);
 }
 
 static void read_through(const char *path)
@@ -80,13 +81,63 @@ static void probe_main(int sock, int kept, void *arg)
 	fd_send(sock, "", 1, NULL, 0);
 }
 
+struct probe {
+	struct manager *manager;
+	struct child *child;
+	manager_probed_fn done;
+	void *userdata;
+};
+
 static void on_probed(const struct child_answer *answer, void *userdata)
 {
-	struct manager *m = userdata;
+	struct probe *p = userdata;
+	struct manager *m = p->manager;
+	struct probe copy = *p;
 
 	fd_close(answer->fd);
-	m->load_probe = NULL;
-	if (answer->error < 0) {
+	p->child = NULL;
+	manager_probe_free(m);
+	copy.done(m, answer->error >= 0, copy.userdata);
+}
+
+void manager_probe_free(struct manager *m)
+{
+	if (m->probe)
+		child_cancel(m->probe->child);
+	free(m->probe);
+	m->probe = NULL;
+}
+
+/* With a device out the files may be out of reach, for it may hold them: then a child looks
+ * first, which may hang. */
+int manager_probe_conf(struct manager *m, manager_probed_fn done, void *userdata)
+{
+	struct probe *p;
+	int r;
+
+	if (!manager_any_out(m)) {
+		done(m, true, userdata);
+		return 0;
+	}
+	p = malloc(sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	*p = (struct probe){ .manager = m, .done = done, .userdata = userdata };
+	r = child_start(m->event, &(struct child_spec){
+				.what = "configuration", .run = probe_main, .arg = m,
+				.sandbox = m->sandbox, .role = SANDBOX_READ,
+				.limit_usec = PROBE_LIMIT_USEC },
+			on_probed, p, &p->child);
+	if (r < 0)
+		free(p);
+	else
+		m->probe = p;
+	return r;
+}
+
+static void load_readable(struct manager *m, bool readable, void *userdata)
+{
+	if (!readable) {
 		log_warning("the configuration cannot be read while a device is without its "
 			    "server: it is read when all are back");
 		return;
@@ -101,25 +152,15 @@ static void on_probed(const struct child_answer *answer, void *userdata)
 
 void manager_load_due(struct manager *m)
 {
-	if (m->load_due && !m->load_probe && !manager_any_out(m))
+	if (m->load_due && !m->probe && !manager_any_out(m))
 		(void)manager_load(m);
 }
 
-/* With a device out the files may be out of reach, for it may hold them: then a child looks
- * first, which may hang. */
 int manager_load(struct manager *m)
 {
+	int r;
+
 	m->load_due = true;
-	if (manager_any_out(m))
-		return child_start(m->event, &(struct child_spec){
-					.what = "configuration", .run = probe_main, .arg = m,
-					.sandbox = m->sandbox, .role = SANDBOX_READ,
-					.limit_usec = PROBE_LIMIT_USEC },
-				   on_probed, m, &m->load_probe);
-	m->load_due = false;
-	manager_read_conf(m);
-	if (!m->conf)
-		return -ENOMEM;
-	load(m);
-	return 0;
+	r = manager_probe_conf(m, load_readable, NULL);
+	return r < 0 || m->conf || m->probe ? r : -ENOMEM;
 }

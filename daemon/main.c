@@ -17,6 +17,7 @@
 #include "daemon/lock.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/reload.h"
 #include "daemon/notify.h"
 #include "daemon/power.h"
 #include "lib/util/cleanup.h"
@@ -128,6 +129,12 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void
 	return sd_event_exit(userdata, 0);
 }
 
+static int on_hang_up(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
+{
+	reload_begin(userdata, NULL);
+	return 0;
+}
+
 static int setup_loop(sd_event **ret)
 {
 	sigset_t mask;
@@ -137,6 +144,7 @@ static int setup_loop(sd_event **ret)
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGINT);
+	sigaddset(&mask, SIGHUP);
 	sigaddset(&mask, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	signal(SIGPIPE, SIG_IGN);
@@ -203,7 +211,9 @@ static int serve(const struct manager_options *o, sd_event *event, struct start 
 
 	if (r < 0)
 		return r;
-	r = take_charge(s, m);
+	r = sd_event_add_signal(event, NULL, SIGHUP, on_hang_up, m);
+	if (r >= 0)
+		r = take_charge(s, m);
 	if (r >= 0) {
 		(void)handover_listen(m, s->lock, &next);
 		if (s->from.sock < 0)

@@ -12,6 +12,7 @@
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/proto/varlink.h"
+#include "daemon/reload.h"
 #include "daemon/retry.h"
 #include "daemon/status.h"
 #include "daemon/store.h"
@@ -313,7 +314,8 @@ void manager_free(struct manager *m)
 	sd_event_source_disable_unref(m->kick);
 	sd_event_source_disable_unref(m->status_timer);
 	sandbox_free(m->sandbox);
-	child_cancel(m->load_probe);
+	manager_probe_free(m);
+	reload_free(m->reload);
 	free(m->reports);
 	free(m->watchers);
 	conf_free(m->conf);

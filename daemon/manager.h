@@ -53,7 +53,8 @@ struct manager {
 	sd_event_source *status_timer;	/* gathers changes for those who watch */
 	struct watchers *watchers;
 	struct reports *reports;	/* what was found at the start and left alone */
-	struct child *load_probe;	/* sees whether the files can be read */
+	struct probe *probe;		/* sees whether the files can be read */
+	struct reload *reload;		/* under way */
 	bool load_due, conf_readable;
 	bool leaving;			/* devices stay, for the next nbdd */
 };
@@ -65,6 +66,15 @@ void manager_free(struct manager *m);
 /* Begin with the automatic devices of the files; later, when these cannot be read now. */
 int manager_load(struct manager *m);
 void manager_load_due(struct manager *m);
+/* One of the files, unless it was taken over. */
+void manager_load_device(struct manager *m, const struct conf_device *c);
+
+/* Call DONE, at once or later, when it is known whether the files can be read without a wait
+ * for a device that is away.  One at a time: m->probe.  0 or -errno. */
+typedef void (*manager_probed_fn)(struct manager *m, bool readable, void *userdata);
+_must_check_ int manager_probe_conf(struct manager *m, manager_probed_fn done,
+				    void *userdata);
+void manager_probe_free(struct manager *m);
 
 struct device *manager_find(struct manager *m, const char *name_or_device);
 struct device *manager_find_index(struct manager *m, unsigned index);

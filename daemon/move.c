@@ -14,7 +14,6 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
-#include "daemon/proto/varlink.h"
 #include "daemon/tls_secrets.h"
 #include "daemon/transitions.h"
 #include "lib/util/clock.h"
@@ -35,18 +34,8 @@ const char *move_phase_name(const struct device *d)
 	return phase_names[d->move->phase];
 }
 
-static void caller_gone(struct varlink_call *call, void *userdata)
-{
-	struct device *d = userdata;
-
-	varlink_call_drop(call);
-	d->move->call = NULL;
-	if (d->state != STATE_MOVING)
-		move_cancel(d, "whoever asked for it has left");
-}
-
-int move_new(struct device *d, const struct device_keys *keys, bool force,
-	     struct varlink_call *call)
+int move_new(struct device *d, const struct device_keys *keys, bool force, move_done_fn done,
+	     void *userdata)
 {
 	struct move *mv = calloc(1, sizeof(*mv));
 
@@ -57,13 +46,20 @@ int move_new(struct device *d, const struct device_keys *keys, bool force,
 		return -ENOMEM;
 	}
 	mv->force = force;
+	mv->done = done;
+	mv->userdata = userdata;
 	for (size_t i = 0; i < CONF_CONNECTIONS_MAX; i++)
 		mv->links[i] = (struct link){ .device = d, .fd = -1, .candidate = true };
 	d->move = mv;
-	mv->call = call;
-	if (call)
-		varlink_call_set_gone(call, caller_gone, d);
 	return 0;
+}
+
+void move_end(struct device *d, const char *error, const char *text, uint64_t pause_usec)
+{
+	struct move *mv = d->move;
+
+	if (mv->done)
+		STEAL_PTR(mv->done)(d, error, text, pause_usec, mv->userdata);
 }
 
 void move_free(struct device *d)
@@ -72,9 +68,7 @@ void move_free(struct device *d)
 
 	if (!mv)
 		return;
-	if (mv->call)
-		control_reply_error(STEAL_PTR(mv->call), CONTROL_ERROR_FAILED, "message",
-				    "the device is gone");
+	move_end(d, CONTROL_ERROR_FAILED, "the device is gone", 0);
 	for (size_t i = 0; i < CONF_CONNECTIONS_MAX; i++)
 		link_reset(&mv->links[i]);
 	resolver_cancel(mv->resolver);
@@ -87,6 +81,13 @@ void move_free(struct device *d)
 	d->move = NULL;
 }
 
+void move_forget(struct device *d)
+{
+	d->move->done = NULL;
+	if (d->state != STATE_MOVING)
+		move_cancel(d, "whoever asked for it has left");
+}
+
 void move_fail(struct device *d, const char *error, const char *format, ...)
 {
 	char text[DEVICE_REASON_MAX];
@@ -96,8 +97,7 @@ void move_fail(struct device *d, const char *error, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	device_log(d, LOG_ERR, "not moved: %s", text);
-	if (d->move->call)
-		control_reply_error(STEAL_PTR(d->move->call), error, "message", text);
+	move_end(d, error, text, 0);
 	move_free(d);
 	links_restore(d);
 }

@@ -26,10 +26,16 @@ enum move_phase {
 	N_MOVE_PHASES
 };
 
+/* The move is over: ERROR NULL, and TEXT is a warning or empty; or a name of the interface's
+ * errors, and TEXT says why.  d->move is valid in the call, except that D may be going away. */
+typedef void (*move_done_fn)(struct device *d, const char *error, const char *text,
+			     uint64_t pause_usec, void *userdata);
+
 struct move {
 	enum move_phase phase;
 	bool force;			/* without a look at the data */
-	struct varlink_call *call;	/* who asked, or NULL */
+	move_done_fn done;		/* for whoever asked, or NULL */
+	void *userdata;
 
 	/* Of the new server; from MOVE_CHECK on, of the old one. */
 	struct device_keys keys;
@@ -55,12 +61,16 @@ struct move {
 	char warning[DEVICE_REASON_MAX];
 };
 
-/* Prepare a move of D, which has none; begins with EV_MOVE.  KEYS are copied; CALL is answered
- * at its end.  0 or -ENOMEM. */
+/* Prepare a move of D, which has none; begins with EV_MOVE.  KEYS are copied.  0 or
+ * -ENOMEM. */
 _must_check_ int move_new(struct device *d, const struct device_keys *keys, bool force,
-			  struct varlink_call *call);
-/* NULL is fine; whoever waits is told. */
+			  move_done_fn done, void *userdata);
+/* None is fine; whoever waits is told. */
 void move_free(struct device *d);
+/* Tell whoever waits. */
+void move_end(struct device *d, const char *error, const char *text, uint64_t pause_usec);
+/* Whoever asked has left: a move that has not come to its switch is given up. */
+void move_forget(struct device *d);
 /* Give the move up, if there is one, before its switch. */
 void move_cancel(struct device *d, const char *why);
 /* The device has lost its server; a comparison cannot go on. */

@@ -265,8 +265,9 @@ static void settle_down(struct device *d)
 	device_log(d, LOG_NOTICE, "moved to %s: %u blocks compared, %u of them written "
 		   "meanwhile; I/O waited %s", d->links[0].peer,
 		   mv->n_compared + mv->n_changing, mv->n_changing, format_usec(text, pause));
-	if (mv->call)
-		control_reply_moved(STEAL_PTR(mv->call), d, pause);
+	d->timeout_due |= d->keys.timeout_usec != mv->keys.timeout_usec;
+	d->settings_due = true;
+	move_end(d, NULL, mv->warning, pause);
 	move_free(d);
 	outage_end(d);
 	retry_reset(d);

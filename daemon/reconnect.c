@@ -233,9 +233,9 @@ void links_restore(struct device *d)
 {
 	if (device_links_alive(d) == 0 || d->move)
 		return;
-	errand_settings_due(d);
-	if (d->waits_longer && !d->call &&
-	    kernel_configure(d, d->keys.dead_timeout_usec) >= 0)
+	if (!d->waits_longer && !d->timeout_due)
+		errand_settings_due(d);		/* which a new timeout would undo */
+	else if (!d->call && kernel_configure(d, d->keys.dead_timeout_usec) >= 0)
 		d->waits_longer = false;
 }
 

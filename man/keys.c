@@ -16,6 +16,14 @@ static void print_text(const char *text)
 	}
 }
 
+/* How `nbdctl reload` makes another value count. */
+static const char *const changes[] = {
+	[CONF_LIVE] = "",
+	[CONF_RECONNECT] = " A change takes new connections.",
+	[CONF_MOVE] = " A change takes a move.",
+	[CONF_ATTACH] = " It cannot change while the device is attached.",
+};
+
 static void print_key(const struct conf_key *key)
 {
 	char allowed[CONF_ALLOWED_MAX];
@@ -31,7 +39,7 @@ static void print_key(const struct conf_key *key)
 	print_text(conf_key_allowed(key, allowed));
 	printf(". Default: ");
 	print_text(key->initial ? key->initial : "none");
-	printf(".\n");
+	printf(".%s\n", changes[key->change]);
 }
 
 int main(void)

@@ -130,21 +130,14 @@ int cli_front(int argc, char **argv);
 
 /* terminal.c */
 bool terminal_colour(FILE *f);
-/* Columns and lines of the terminal on F; 0 when it is none. */
+/* Of the terminal on F; 0: none. */
 void terminal_size(FILE *f, unsigned *ret_columns, unsigned *ret_lines);
 
 /* watch.c */
 int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
 
-/* The verbs: attach.c, detach.c, hold.c, move.c, status.c, server.c, map.c, check.c. */
-int verb_attach(struct cli *cli, const struct cli_arguments *a);
-int verb_detach(struct cli *cli, const struct cli_arguments *a);
-int verb_reconnect(struct cli *cli, const struct cli_arguments *a);
-int verb_move(struct cli *cli, const struct cli_arguments *a);
-int verb_status(struct cli *cli, const struct cli_arguments *a);
-int verb_list(struct cli *cli, const struct cli_arguments *a);
-int verb_info(struct cli *cli, const struct cli_arguments *a);
-int verb_map(struct cli *cli, const struct cli_arguments *a);
-int verb_check(struct cli *cli, const struct cli_arguments *a);
-int verb_hold(struct cli *cli, const struct cli_arguments *a);
-int verb_help(struct cli *cli, const struct cli_arguments *a);
+/* The verbs, in files of these names; reconnect in detach.c, list and info in server.c. */
+typedef int cli_verb_fn(struct cli *cli, const struct cli_arguments *a);
+cli_verb_fn verb_attach, verb_detach, verb_reconnect, verb_move, verb_reload,
+	    verb_status, verb_list, verb_info, verb_map, verb_check, verb_hold,
+	    verb_help;

@@ -53,6 +53,13 @@ static void print_holder(struct json_object *o)
 	fputc('\n', stderr);
 }
 
+static void explain_problems(struct json_object *params)
+{
+	char text[CLI_TEXT_MAX];
+
+	fprintf(stderr, "  %s\n", member_list(text, params, "problems", "\n  "));
+}
+
 static void explain_held(struct json_object *params)
 {
 	struct json_object *list = member(params, "holders");
@@ -82,6 +89,8 @@ static const struct manager_error {
 	  " is in use and stays attached:", explain_held },
 	{ MANAGER_ERROR("NotTheSame"), CLI_FAILED, "the device stays where it is: ", "message",
 	  "" },
+	{ MANAGER_ERROR("BadConfiguration"), CLI_FAILED,
+	  "nothing has been changed, for the files have errors:", NULL, "", explain_problems },
 	{ MANAGER_ERROR("Failed"), CLI_FAILED, "", "message", "" },
 	{ VARLINK_PERMISSION_DENIED, CLI_PERMISSION, "only root may do this", NULL, "" },
 	{ VARLINK_INVALID_PARAMETER, CLI_FAILED, "nbdd does not take the parameter `",

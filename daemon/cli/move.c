@@ -4,7 +4,6 @@
 #include "conf/conf.h"
 #include "daemon/cli/cli.h"
 #include "lib/util/clock.h"
-#include "lib/util/escape.h"
 #include "lib/util/units.h"
 
 enum { OPTION_FORCE, OPTION_JSON };
@@ -12,20 +11,6 @@ enum { OPTION_FORCE, OPTION_JSON };
 static void add_text(struct json_object *o, const char *key, const char *value)
 {
 	json_object_object_add(o, key, cli_must(json_object_new_string(value)));
-}
-
-static void print_warnings(struct json_object *reply)
-{
-	struct json_object *list = member(reply, "warnings");
-	char text[CLI_TEXT_MAX];
-
-	for (size_t i = 0; json_object_is_type(list, json_type_array) &&
-	     i < json_object_array_length(list); i++) {
-		const char *s = json_object_get_string(json_object_array_get_idx(list, i));
-
-		if (s)
-			cli_warning("%s", clean_text(text, sizeof(text), s, strlen(s)));
-	}
 }
 
 static int on_moved(struct json_object *reply, void *userdata)
@@ -41,7 +26,7 @@ static int on_moved(struct json_object *reply, void *userdata)
 		       member_text(peer, reply, "peer"),
 		       (unsigned long long)member_u64(reply, "compared"),
 		       format_usec(time, member_u64(reply, "pause_usec")));
-	print_warnings(reply);
+	cli_warnings(member(reply, "warnings"));
 	return 0;
 }
 

@@ -70,6 +70,13 @@ const struct cli_verb cli_verbs[] = {
 	      "the device." },
 	    { "json", NULL, "Print a JSON object." } },
 	  1, 2, "", verb_move },
+	{ "reload", "[--json]", "Read nbdd.conf and nbdtab anew and follow what has changed.",
+	  "Each device is changed with the least disturbance: at once where no new connection "
+	  "is needed, else by a move with its checks. New devices are attached. What takes a "
+	  "detach, or is no longer in the files, is told and left alone. A file with an "
+	  "error changes nothing.",
+	  { { "json", NULL, "Print a JSON object." } },
+	  0, 0, NULL, verb_reload },
 	{ "check", "[FILE]", "Check nbdd.conf and nbdtab, or FILE.",
 	  "Each problem is printed with its file and line. A problem costs the device of "
 	  "its line only; the others work.",

@@ -16,7 +16,8 @@ from tests.harness.wait import wait_until
 OK, FAILED, USAGE, NO_DAEMON, NO_DEVICE, HELD, FORBIDDEN, UNSUPPORTED, PERMISSION = range(9)
 KINDS = {FAILED: 'failed', USAGE: 'usage', NO_DAEMON: 'no-daemon', NO_DEVICE: 'no-device',
          FORBIDDEN: 'listing-forbidden', UNSUPPORTED: 'listing-unsupported'}
-VERBS = ('attach', 'detach', 'status', 'list', 'info', 'map', 'reconnect', 'move', 'check', 'help')
+VERBS = ('attach', 'detach', 'status', 'list', 'info', 'map', 'reconnect', 'move', 'reload',
+         'check', 'help')
 
 
 def run(*args, directory=None, env=None, **how):

@@ -106,7 +106,7 @@ def test_a_server_that_fails_its_first_read_loses_the_device_again(guest, daemon
 def test_two_connections_move_together(guest, daemon):
     a, b = twin_servers(guest, 'both2')
     with a, b:
-        device = daemon.attach(a.uri, name='both2', connections=2, requeue_interval='150ms',
+        device = daemon.attach(a.uri, name='both2', connections=2, requeue_interval='1s',
                                dead_timeout='0')
         assert len(daemon.status('both2')['connections']) == 2
         w = Workload(guest, device, size='16M', direct=True, jobs=4).start()
@@ -115,7 +115,8 @@ def test_two_connections_move_together(guest, daemon):
             move(daemon, 'both2', there.uri)
             s = daemon.status('both2')
             assert [c['peer'] for c in s['connections']] == [f'127.0.0.1:{there.port}'] * 2
-        assert w.finish()['longest_ms'] <= STALL_MS + usual
+        # Where the servers are slow here, requests in flight wait for requeue-interval.
+        assert w.finish()['longest_ms'] <= STALL_MS + 1000 + usual
         assert s['outages']['count'] == 0
         daemon.detach('both2')
 
