@@ -70,7 +70,8 @@ struct device {
 	struct target target;
 	struct tls_secrets *secrets;	/* NULL: TLS was not needed yet */
 	sd_event_source *tls_timer;	/* tls_watch.h */
-	uint64_t tls_told_usec;		/* of certificates that end soon, monotonic */
+	int64_t tls_told;		/* the certificates that were looked at, by their ends */
+	uint64_t tls_told_usec;		/* monotonic */
 	struct resolver *resolver;
 	bool queued;			/* waits for a free connector */
 	uint64_t resolved_usec;		/* monotonic */

@@ -18,7 +18,7 @@
 /* What was read so recently is not read again: each of a device's connections asks. */
 #define FRESH_USEC	(500 * USEC_PER_MSEC)
 /* How long a connection waits for the reader when there are keys of before. */
-#define PATIENCE_USEC	(200 * USEC_PER_MSEC)
+#define PATIENCE_USEC	(500 * USEC_PER_MSEC)
 /* A reader that hangs on a lost disk cannot be killed: it is left until the disk is back. */
 #define REREAD_LIMIT_USEC	(24 * 60 * USEC_PER_MINUTE)
 

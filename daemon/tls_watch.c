@@ -90,11 +90,17 @@ static uint64_t look_at_key(struct link *l)
 	return tls_watch_pause(records, limit, done, since);
 }
 
-/* Once a day, and at the beginning. */
+/* Told once a day, and when they are others than those told of. */
 static void look_at_certificates(struct device *d, const struct link *l)
 {
+	int64_t both = l->tls.peer_expires + l->tls.own_expires;
+	uint64_t now = now_usec();
 	char text[DEVICE_REASON_MAX];
 
+	if (both == d->tls_told && now - d->tls_told_usec < DAY_USEC)
+		return;
+	d->tls_told = both;
+	d->tls_told_usec = now;
 	for (int own = 0; own < 2; own++)
 		if (tls_certificate_ends(l, own, text, sizeof(text)))
 			device_log(d, LOG_WARNING, "%s", text);
@@ -103,8 +109,8 @@ static void look_at_certificates(struct device *d, const struct link *l)
 static int on_look(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct device *d = userdata;
-	uint64_t pause = PAUSE_MAX_USEC, now = now_usec();
-	bool any = false, told = now - d->tls_told_usec < DAY_USEC && d->tls_told_usec;
+	uint64_t pause = PAUSE_MAX_USEC;
+	bool any = false;
 	int r;
 
 	for (size_t i = 0; i < d->n_links; i++) {
@@ -113,14 +119,12 @@ static int on_look(sd_event_source *s, uint64_t usec, void *userdata)
 
 		if (l->state != LINK_ALIVE || !l->tls.version)
 			continue;
-		if (!told && !any)
+		if (!any)
 			look_at_certificates(d, l);
 		any = true;
 		p = look_at_key(l);
 		pause = MIN(pause, p);
 	}
-	if (any && !told)
-		d->tls_told_usec = now;
 	/* Without a link, the next one that is alive begins anew. */
 	r = any ? sd_event_source_set_time_relative(d->tls_timer, pause) : 0;
 	if (any && r >= 0)

@@ -111,3 +111,22 @@ def speak(path, messages):
         except (BrokenPipeError, ConnectionResetError):
             pass
         return answers
+
+
+def find_in_memory(pid, text):
+    """The flags of smaps of each of the process's mappings where TEXT is."""
+    found = []
+    with open(f'/proc/{pid}/smaps') as smaps, open(f'/proc/{pid}/mem', 'rb', 0) as memory:
+        for line in smaps:
+            m = re.match(r'([0-9a-f]+)-([0-9a-f]+) (\S+)', line)
+            if m:
+                start, end, rights = int(m[1], 16), int(m[2], 16), m[3]
+            elif line.startswith('VmFlags:') and rights.startswith('rw'):
+                try:
+                    memory.seek(start)
+                    data = memory.read(end - start)
+                except (OSError, OverflowError):
+                    continue
+                if text.encode() in data:
+                    found.append(line.split(':')[1].strip())
+    return found
