@@ -1,16 +1,19 @@
 """TLS against real servers: certificates, pre-shared keys, and how each setup fails."""
 import contextlib
 import errno
+import os
 import random
 import shutil
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 
 import pytest
 
 from tests.harness.nbd_ctypes import Handle, NbdError, buffer, completion
+from tests.harness.paths import BUILD
 from tests.harness.pki import make_certificates, make_keys
 from tests.harness.servers import Nbdkit, NbdServer, QemuNbd
 
@@ -382,6 +385,57 @@ def test_a_server_that_is_killed_is_noticed(start, handle, keys):
     with pytest.raises(NbdError):
         h.read(0, 512)
     assert h.aio_is_dead() or h.aio_is_closed()
+
+
+# Where keys are looked for ----------------------------------------------------------------
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def nobody(host):
+    """nobody(URI) is what nbdinfo says to a user without rights whose home is nobody.home."""
+    if os.geteuid() != 0:
+        pytest.skip('only root can become somebody else')
+    home = host.path / 'home'
+    home.mkdir()
+    host.path.chmod(0o755)
+    shutil.copy(BUILD / 'libnbd.so.0', host.path)
+
+    def run(uri):
+        return subprocess.run(
+            ['setpriv', f'--reuid={NOBODY}', f'--regid={NOBODY}', '--clear-groups',
+             'nbdinfo', '--size', uri], capture_output=True, text=True,
+            env={**os.environ, 'HOME': str(home), 'LD_LIBRARY_PATH': str(host.path)})
+    run.home = home
+    return run
+
+
+@pytest.mark.parametrize('where', ['.pki/libnbd', '.config/pki/libnbd'])
+def test_certificates_of_a_user_are_found_in_his_home(start, nobody, pki, where):
+    server = x509(start, pki, 'server', '--tls-verify-peer')
+    directory = nobody.home / where
+    shutil.copytree(pki['client'], directory)
+    for file in directory.iterdir():
+        os.chown(file, NOBODY, NOBODY)
+    assert nobody(f'nbds://localhost:{server.port}').stdout == f'{SIZE}\n'
+
+
+def test_the_first_directory_of_a_home_is_the_one(start, nobody, pki):
+    server = x509(start, pki)
+    shutil.copytree(pki['stranger'], nobody.home / '.pki/libnbd')
+    shutil.copytree(pki['client'], nobody.home / '.config/pki/libnbd')
+    for file in nobody.home.glob('.*/**/*.pem'):
+        os.chown(file, NOBODY, NOBODY)
+    r = nobody(f'nbds://localhost:{server.port}')
+    assert r.returncode == 1
+    assert f'unknown CA, none of those in {nobody.home}/.pki/libnbd' in r.stderr
+
+
+def test_without_certificates_those_of_the_system_hold(start, nobody, pki):
+    server = x509(start, pki)
+    r = nobody(f'nbds://localhost:{server.port}')
+    assert r.returncode == 1 and "none of those in the system's trust store" in r.stderr
 
 
 # Servers that are not what they seem ------------------------------------------------------
