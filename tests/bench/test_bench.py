@@ -42,6 +42,7 @@ def test_the_clients_use_the_library_that_they_are_named_for():
     assert loaded[measure.RAW_LIMIT] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', measure.CLIENTS)
 def test_every_mode_gives_figures_and_right_data(uri, name):
     for mode in measure.modes(measure.CLIENTS[name]):
