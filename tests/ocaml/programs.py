@@ -44,9 +44,23 @@ def command(*argv, cwd=None, timeout=240):
     return r.stdout
 
 
-@functools.cache
 def packages():
     """Build contrib/ocaml; a number that changes with what was built."""
+    digest, error = build()
+    assert error is None, error
+    return digest
+
+
+@functools.cache
+def build():
+    """(that number, None), or (None, what went wrong); tried once."""
+    try:
+        return build_packages(), None
+    except AssertionError as error:
+        return None, str(error)
+
+
+def build_packages():
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     with open(PROGRAMS / '.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -88,12 +88,13 @@ TOP = 'Made by contrib/ocaml/nbd/generate.py from lib/api.py.'
 
 def bindable(call):
     """Whether the generator makes this call.  Of nbdd.h, what needs a C structure of its own
-    is for C programs, such as the daemon."""
+    or has no handle is for C programs, such as the daemon."""
     if call.name in BY_HAND:
         return False
     known = all(a.callback or a.kind in KINDS or a.name in LENGTHS
                 or a.kind.startswith(('enum', 'flags', 'cmdflags')) for a in arguments(call))
-    return not call.own or (known and call.returns in ('int', *OTHERS))
+    return not call.own or (known and not call.has('nohandle')
+                            and call.returns in ('int', *OTHERS))
 
 
 class Binding:
