@@ -40,15 +40,17 @@ class World:
         self.polite = stack.enter_context(stoppable_server(guest, 'polite'))
         proxied = stack.enter_context(file_server(guest, 'proxied'))
         local = stack.enter_context(file_server(guest, 'local', socket=f'{guest.path}/local'))
-        encrypted = stack.enter_context(tls_server(guest, install(guest), 'encrypted'))
-        self.servers = [self.polite, proxied, local, encrypted]
+        keys = install(guest)
+        encrypted = stack.enter_context(tls_server(guest, keys, 'encrypted'))
+        relayed = stack.enter_context(tls_server(guest, keys, 'relayed'))
+        self.servers = [self.polite, proxied, local, encrypted, relayed]
         port = self.start_proxy(proxied)
-        at = f'{guest.path}/tls/pki/client'
+        client = {'tls_certificates': f'{keys}/pki/client'}
         uris = {'polite': self.polite.uri, 'proxied': f'nbd://127.0.0.1:{port}/',
-                'local': local.uri, 'encrypted': nbds(encrypted)}
+                'local': local.uri, 'encrypted': nbds(encrypted), 'relayed': nbds(relayed)}
         # With several connections the kernel gives one up when it is slower than this.
         more = {'polite': {}, 'proxied': {'connections': 2, 'requeue_interval': '1s'},
-                'local': {}, 'encrypted': {'tls_certificates': at}}
+                'local': {}, 'encrypted': client, 'relayed': {'kernel_tls': 'off', **client}}
         self.devices = {
             name: self.daemon.attach(uri, name=name, **{
                 'requeue_interval': '200ms', 'reconnect_delay_max': '500ms',
@@ -59,7 +61,7 @@ class World:
         self.writers = [Workload(guest, f'{at}/file', size='16M', jobs=1).start()]
         self.writers += [Workload(guest, self.devices[name], size='16M', jobs=1,
                                   direct=True).start()
-                         for name in ('proxied', 'local', 'encrypted')]
+                         for name in uris if name != 'polite']
 
     def start_proxy(self, server):
         port = self.guest.port()
