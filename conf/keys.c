@@ -66,7 +66,8 @@ const struct conf_key conf_keys[] = {
 	  .initial = "auto", .value = "auto|require|off",
 	  .change = CONF_RECONNECT,
 	  .text = "Whether the kernel encrypts by itself: where it can, always (the attach "
-		  "fails where it cannot), or never; otherwise a process encrypts for it." },
+		  "fails where it cannot), or never; otherwise a relay, a process of its own "
+		  "for each connection, encrypts for it." },
 	{ "connections", CONF_AUTO_U32, MEMBER(connections), .min = 1,
 	  .max = CONF_CONNECTIONS_MAX, .initial = "1", .value = "auto|NUMBER",
 	  .change = CONF_ATTACH,

@@ -166,7 +166,7 @@ static int negotiate(struct nbd_handle *h, const struct connector *c, int fd,
 
 	if (nbd_set_request_structured_replies(h, false) < 0 ||
 	    nbd_set_export_name(h, c->target->export_name) < 0 ||
-	    tls_plan_apply(&c->tls, h, server_of(c), &credentials) < 0 ||
+	    tls_plan_apply(&c->tls, h, server_of(c), fd, &credentials) < 0 ||
 	    nbd_connect_socket(h, fd) < 0)
 		return -1;
 	size = nbd_get_size(h);

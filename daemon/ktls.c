@@ -73,22 +73,32 @@ static int set_direction(int fd, int direction, const struct nbdd_tls_state *s)
 	return r;
 }
 
-int ktls_start(int fd, const struct nbdd_tls_state *state, char *why)
+/* Without keys the socket stays one of plain TCP. */
+bool ktls_possible(int fd, char *why)
 {
-	int domain = AF_UNIX, r;
+	int domain = AF_UNIX;
 	socklen_t len = sizeof(domain);
 
 	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
 	if (domain != AF_INET && domain != AF_INET6) {
 		snprintf(why, TLS_WHY_MAX, "its TLS is for TCP alone");
-		return 1;
+		return false;
 	}
-	if (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")) < 0) {
+	if (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")) < 0 &&
+	    errno != EEXIST) {
 		snprintf(why, TLS_WHY_MAX, errno == ENOENT ? "its module tls is not loaded"
 			 : "TCP_ULP: %s", strerror(errno));
-		return 1;
+		return false;
 	}
-	/* Without keys the socket stays one of plain TCP. */
+	return true;
+}
+
+int ktls_start(int fd, const struct nbdd_tls_state *state, char *why)
+{
+	int r;
+
+	if (!ktls_possible(fd, why))
+		return 1;
 	r = set_direction(fd, TLS_TX, state);
 	if (r < 0) {
 		snprintf(why, TLS_WHY_MAX, "it does not take this cipher: TLS_TX: %s",

@@ -1,10 +1,15 @@
 /* TLS records done by the kernel (Documentation/networking/tls.rst). */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <nbdd.h>
 #include "daemon/connector.h"
+
+/* Can the kernel do TLS at all on FD, which may not have begun with it?  If not, WHY of
+ * TLS_WHY_MAX bytes is filled. */
+bool ktls_possible(int fd, char *why);
 
 /* Give both directions of FD to the kernel.  0; 1 when it cannot, and FD is as it was; or
  * -errno when FD is lost.  WHY has TLS_WHY_MAX bytes. */

@@ -239,7 +239,7 @@ bool link_adopt(struct link *l, const struct nbdk_sock *sock, int fd, uint64_t s
 {
 	l->fd = fd;
 	l->sock = *sock;
-	if (fd >= 0)
+	if (fd >= 0 && !l->peer[0])
 		describe_peer(l);
 	if (fd >= 0 ? link_hung_up(l) : found_dead(l)) {
 		link_reset(l);

@@ -13,7 +13,8 @@
 #include "lib/util/cleanup.h"
 
 /* More than the states of two ciphers take. */
-#define CIPHERS_SIZE (64 << 10)
+#define CIPHERS_SIZE	(64 << 10)
+#define PAIR_SIZE	(1 << 20)	/* bytes under way in each direction, at most */
 
 /* What a relay begins with; its end of the pair and the server's socket come along. */
 struct relay_setup {
@@ -132,6 +133,16 @@ static void cleanup_relay_p(struct relay *r)
 	fd_close(r->kernel);
 }
 
+/* By default a batch does not fit, and each takes several turns of both sides.  Where it is
+ * refused, that is how it is. */
+static void widen(const int pair[static 2])
+{
+	int size = PAIR_SIZE;
+
+	for (int i = 0; i < 2; i++)
+		(void)!setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+}
+
 int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name, int server,
 		const struct nbdd_tls_state *state, uint64_t records, struct relay *ret)
 {
@@ -150,6 +161,7 @@ int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name
 	if (r >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		r = -errno;
 	if (r >= 0) {
+		widen(pair);
 		relay.kernel = pair[0];
 		r = fd_send(relay.sock, &setup, sizeof(setup), (int [2]){ pair[1], server }, 2);
 		fd_close(pair[1]);

@@ -3,6 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include <libnbd.h>
 #include "daemon/connector.h"
@@ -15,8 +19,12 @@
  * million records, and a kernel before 6.14 cannot follow.  That is a reconnection every few
  * minutes on a busy device, for which faster AES in hardware does not make up unless
  * somebody measured it; he sets tls-priority. */
-#define DEFAULT_PRIORITY \
+#define KERNEL_PRIORITY \
 	"NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305:+AES-256-GCM:+AES-128-GCM"
+/* A relay with AES in hardware does five times as much with it: that is worth a reconnection
+ * now and then. */
+#define RELAY_PRIORITY \
+	"NORMAL:-CIPHER-ALL:+AES-256-GCM:+AES-128-GCM:+CHACHA20-POLY1305"
 
 bool tls_wanted(const struct device_keys *keys, const struct target *target)
 {
@@ -34,7 +42,7 @@ void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
 		.kernel = keys->kernel_tls,
 		.hostname = keys->tls_hostname ? keys->tls_hostname : u->hostname,
 		.priority = keys->tls_priority ? keys->tls_priority
-			    : u->priority ? u->priority : DEFAULT_PRIORITY,
+			    : u->priority,
 		.verify_peer = !u->no_verify,
 		.secrets = secrets,
 	};
@@ -48,15 +56,37 @@ static const char *server_name(const struct tls_plan *p, const struct server *se
 	return server->host[0] == '/' ? NULL : server->host;
 }
 
+static bool aes_in_hardware(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	return __builtin_cpu_supports("aes") && __builtin_cpu_supports("pclmul");
+#elif defined(__aarch64__)
+	return getauxval(AT_HWCAP) & HWCAP_AES;
+#else
+	return false;
+#endif
+}
+
+static const char *priority(const struct tls_plan *p, int fd)
+{
+	char why[TLS_WHY_MAX];
+
+	if (p->priority)
+		return p->priority;
+	if (p->kernel != CONF_KERNEL_TLS_OFF && ktls_possible(fd, why))
+		return KERNEL_PRIORITY;
+	return aes_in_hardware() ? RELAY_PRIORITY : KERNEL_PRIORITY;
+}
+
 int tls_plan_apply(const struct tls_plan *p, struct nbd_handle *h, const struct server *server,
-		   struct nbdd_tls_credentials *credentials)
+		   int fd, struct nbdd_tls_credentials *credentials)
 {
 	const char *name = server_name(p, server);
 
 	if (p->mode == LIBNBD_TLS_DISABLE)
 		return 0;
 	tls_secrets_get(p->secrets, credentials);
-	if (nbd_set_tls(h, p->mode) < 0 || nbd_set_tls_priority(h, p->priority) < 0 ||
+	if (nbd_set_tls(h, p->mode) < 0 || nbd_set_tls_priority(h, priority(p, fd)) < 0 ||
 	    nbd_set_tls_verify_peer(h, p->verify_peer) < 0 ||
 	    (name && nbd_set_tls_hostname(h, name) < 0))
 		return -1;

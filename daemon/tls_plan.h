@@ -17,7 +17,7 @@ struct tls_plan {
 	int mode;			/* LIBNBD_TLS_* */
 	enum conf_kernel_tls kernel;
 	const char *hostname;		/* NULL: the server's own */
-	const char *priority;
+	const char *priority;		/* NULL: by who will do the records */
 	bool verify_peer;
 	struct tls_secrets *secrets;	/* known, unless TLS is off */
 };
@@ -36,10 +36,10 @@ bool tls_wanted(const struct device_keys *keys, const struct target *target);
 void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
 		   const struct target *target, struct tls_secrets *secrets);
 
-/* Set H up for a connection to SERVER; CREDENTIALS must live until the handshake is over. 0,
- * or -1 with the library's error set. */
+/* Set H up for a connection to SERVER over FD; CREDENTIALS must live until the handshake is
+ * over.  0, or -1 with the library's error set. */
 _must_check_ int tls_plan_apply(const struct tls_plan *p, struct nbd_handle *h,
-				const struct server *server,
+				const struct server *server, int fd,
 				struct nbdd_tls_credentials *credentials);
 
 /* The handshakes of TLS and NBD are over: give the records to the kernel, or else say in

@@ -183,13 +183,13 @@ int nbdk_diag_ask(struct nbdk_diag *d, const struct nbdk_sock *s, struct nbdk_so
 		return proc_net_find(s, ret);
 	build(&q, SOCK_DIAG_BY_FAMILY, s);
 	r = transact(d, &q, &h);
+	/* So it says, too, when its module for such sockets is not there. */
 	if (r == -ENOENT)
-		info.sure = true;
-	else if (r < 0 || !h)
+		return proc_net_find(s, ret);
+	if (r < 0 || !h)
 		return r < 0 ? r : -EBADMSG;
-	else
-		r = s->local.ss_family == AF_UNIX ? take_local(h, &info) : take_tcp(h, s, &info);
-	if (r < 0 && r != -ENOENT)
+	r = s->local.ss_family == AF_UNIX ? take_local(h, &info) : take_tcp(h, s, &info);
+	if (r < 0)
 		return r;
 	*ret = info;
 	return 0;
