@@ -2,17 +2,24 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/cli/cli.h"
 #include "daemon/proto/manager.h"
 #include "daemon/proto/varlink.h"
 #include "lib/util/cleanup.h"
+#include "lib/util/clock.h"
 #include "lib/util/escape.h"
+
+#define AGAIN_USEC		(5 * USEC_PER_SEC)
+#define AGAIN_PAUSE_NSEC	(50 * 1000 * 1000)
 
 struct exchange {
 	const struct cli *cli;
 	const struct manager_request *q;
 	int status;
+	bool again;			/* a daemon before this one has ended meanwhile */
+	uint64_t deadline;		/* until which the next one is waited for; 0: no need */
 };
 
 /* Who holds a device, and what to do about it. */
@@ -122,6 +129,11 @@ static int on_reply(struct json_object *params, const char *error, void *userdat
 {
 	struct exchange *x = userdata;
 
+	x->deadline = 0;
+	/* What was asked for may have been done before the daemon ended. */
+	if (error && x->again && strcmp(x->q->method, "Detach") == 0 &&
+	    strcmp(error, MANAGER_ERROR("NoSuchDevice")) == 0)
+		return 0;
 	if (error) {
 		if (x->q->done)
 			x->q->done(x->q->userdata);
@@ -173,32 +185,70 @@ static int report_call(const struct cli *cli, int r)
 	}
 }
 
-static int call(struct exchange *x, const char *path)
+/* To ask these once more does no harm. */
+static bool repeatable(const char *method)
+{
+	static const char *const methods[] = { "Attach", "Detach", "Status" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(methods); i++)
+		if (strcmp(methods[i], method) == 0)
+			return true;
+	return false;
+}
+
+/* 0, or the -errno of the connection; *RET_MET: there was one. */
+static int attempt(struct exchange *x, const char *path, bool *ret_met)
 {
 	_cleanup_free_ char *method = NULL;
-	struct json_object *params = x->q->params;
 	struct varlink_client *client;
-	int r;
+	int r = varlink_client_connect(path, &client);
 
-	r = varlink_client_connect(path, &client);
-	if (r < 0) {
-		json_object_put(params);
-		return report_connect(x->cli, r, path);
-	}
+	*ret_met |= r >= 0;
+	if (r < 0)
+		return r;
 	if (asprintf(&method, MANAGER_INTERFACE ".%s", x->q->method) < 0)
 		method = NULL;
 	r = varlink_client_call(client, &(struct varlink_request){
-		.method = cli_must(method), .params = params, .more = x->q->more,
-		.timeout_usec = USEC_INFINITY, .reply = on_reply,
+		.method = cli_must(method), .params = json_object_get(x->q->params),
+		.more = x->q->more, .timeout_usec = USEC_INFINITY, .reply = on_reply,
 		.tick = x->q->tick ? on_tick : NULL, .tick_usec = USEC_PER_SEC,
 		.userdata = x,
 	});
 	varlink_client_close(client);
+	return r;
+}
+
+/* A daemon that ends in the middle of a call is being restarted or replaced, as a rule: the
+ * next one is asked. */
+static bool ask_again(struct exchange *x, int r)
+{
+	const struct timespec pause = { .tv_nsec = AGAIN_PAUSE_NSEC };
+
+	if (!repeatable(x->q->method) ||
+	    (r != -ECONNRESET && r != -ECONNREFUSED && r != -ENOENT))
+		return false;
+	if (!x->deadline)
+		x->deadline = now_usec() + AGAIN_USEC;
+	x->again = true;
+	return nanosleep(&pause, NULL) == 0 && now_usec() < x->deadline;
+}
+
+static int call(struct exchange *x, const char *path)
+{
+	bool met = false;
+	int r;
+
+	do
+		r = attempt(x, path, &met);
+	while (r < 0 && met && ask_again(x, r));
+	json_object_put(x->q->params);
 	if (r >= 0)
 		return x->status;
 	if (x->q->done)
 		x->q->done(x->q->userdata);
-	return report_call(x->cli, r);
+	if (!met)
+		return report_connect(x->cli, r, path);
+	return report_call(x->cli, r == -ECONNREFUSED || r == -ENOENT ? -ECONNRESET : r);
 }
 
 int manager_call(const struct cli *cli, const struct manager_request *q)

@@ -462,7 +462,7 @@ s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1] + '/control'); s.listen()
 p = subprocess.Popen([sys.argv[2], '--runtime-dir=' + sys.argv[1], 'status', '--watch'])
 c, _ = s.accept(); c.recv(4096)
 c.sendall(json.dumps({'continues': True, 'parameters': {'devices': []}}).encode() + b'\\0')
-c.close()
+s.close(); c.close()
 sys.exit(p.wait())
 '''
 

@@ -246,7 +246,7 @@ def test_a_detach_that_was_under_way_is_finished(guest, server):
         assert connected(guest)
         restarted(daemon)
         server.cont()
-        p.wait(20)
+        assert p.wait(20) == 0, p.output            # it has asked the next one
         wait_until(lambda: not connected(guest) and not daemon.status(), 20)
         assert states(daemon) == {}
 
