@@ -61,7 +61,8 @@ const struct conf_key conf_keys[] = {
 		  "that was connected to." },
 	{ "tls-priority", CONF_STRING, MEMBER(tls_priority), .min = 1, .max = 1023,
 	  .value = "STRING", .change = CONF_RECONNECT,
-	  .text = "GnuTLS priority string: which versions and ciphers." },
+	  .text = "GnuTLS priority string: which versions and ciphers. Without it, the ciphers "
+		  "that the kernel has, CHACHA20-POLY1305 first, see nbdd-tls(7)." },
 	{ "kernel-tls", CONF_ENUM, MEMBER(kernel_tls), .words = kernel_tls_words,
 	  .initial = "auto", .value = "auto|require|off",
 	  .change = CONF_RECONNECT,

@@ -7,7 +7,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.pki import Authority
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
-from tests.kernel.tls_guest import install, nbds, tls_server
+from tests.kernel.tls_guest import cut_server, install, nbds, tls_server
 
 pytestmark = pytest.mark.guest
 RECORDS = 1000                  # after which a connection with AES-GCM is replaced here
@@ -41,15 +41,25 @@ def expires(at, directory, days):
     ca.issue(directory, 'client', dates=(f'expiration_days = {days}',))
 
 
-def reconnect(daemon, name):
-    before = daemon.status(name)['outages']['count']
-    daemon.ctl('reconnect', name)
+def reconnect_until(daemon, name, right):
+    """The status once it is RIGHT: after the next connection, or one more where a reader of
+    files is kept waiting by the machine's load, for nobody waits long for it."""
+    for _ in range(4):
+        before = daemon.status(name)['outages']['count']
+        daemon.ctl('reconnect', name)
 
-    def back():
-        s = daemon.status(name)
-        assert s['state'] == 'connected' and s['outages']['count'] > before
-        return s
-    return wait_until(back, 20, 'a new connection', 0.1)
+        def back(before=before):
+            s = daemon.status(name)
+            assert s['state'] == 'connected' and s['outages']['count'] > before
+            return s
+        s = wait_until(back, 20, 'a new connection', 0.1)
+        if right(s):
+            break
+    return s
+
+
+def days_left(s):
+    return s['tls']['own_certificate']['days_left']
 
 
 def test_keys_are_in_no_dump_no_log_and_no_other_child(guest, daemon, at):
@@ -70,13 +80,13 @@ def test_keys_are_in_no_dump_no_log_and_no_other_child(guest, daemon, at):
 
 def test_renewed_files_are_used_and_bad_ones_are_not(guest, daemon, at):
     directory = own_copy(at, 'renewed')
-    with tls_server(guest, at, 'renewed', options=['--tls-verify-peer']) as server:
+    with cut_server(guest, at, 'renewed') as server:
         device = attach(daemon, server, 'renewed', directory)
         w = Workload(guest, device, size='1M', jobs=1, direct=True).start()
         assert daemon.status('renewed')['tls']['own_certificate']['days_left'] == 99
         expires(at, directory, 7)
-        s = reconnect(daemon, 'renewed')
-        assert s['tls']['own_certificate']['days_left'] == 6
+        s = reconnect_until(daemon, 'renewed', lambda s: days_left(s) == 6)
+        assert days_left(s) == 6
         assert [x for x in s['warnings'] if x.startswith('our certificate ends on 2')]
         wait_until(lambda: 'our certificate ends on 2' in daemon.log(), 10, 'the warning')
         for spoil, words in (
@@ -84,19 +94,20 @@ def test_renewed_files_are_used_and_bad_ones_are_not(guest, daemon, at):
                 (lambda: (directory / 'client-key.pem').chmod(0o644), 'chmod 600'),
                 (lambda: shutil.rmtree(directory), 'neither ca-cert.pem')):
             spoil()
-            s = reconnect(daemon, 'renewed')
+            s = reconnect_until(daemon, 'renewed', lambda s, words=words: words in
+                                ''.join(s['warnings']))
             warning, = (x for x in s['warnings'] if 'using what was read before' in x)
             assert words in warning
         own_copy(at, 'renewed')
-        s = reconnect(daemon, 'renewed')
-        assert s['warnings'] == [] and s['tls']['own_certificate']['days_left'] == 99
+        s = reconnect_until(daemon, 'renewed', lambda s: not s['warnings'])
+        assert s['warnings'] == [] and days_left(s) == 99
         w.wait_flowing(10)
         w.finish()
         daemon.detach('renewed')
 
 
 def test_a_connection_with_aes_is_replaced_before_its_key_is_used_up(guest, daemon, at):
-    with tls_server(guest, at, 'limit') as server:
+    with cut_server(guest, at, 'limit', verify='no') as server:
         device = attach(daemon, server, 'limit', at / 'pki/ca-only',
                         tls_priority='NORMAL:-CIPHER-ALL:+AES-128-GCM')
         w = Workload(guest, device, size='2M', jobs=2, direct=True).start()

@@ -260,7 +260,9 @@ def test_each_says_why_and_works_when_it_is_repaired(guest, at):
         assert {d['state'] for d in found.values()} == {'connecting'}
         found = wait_until(tried(2), 60, 'a second attempt', 1)
         assert max(d['retry']['attempts'] for d in found.values()) <= 2 + watch() / RETRY
+        log = daemon.log()
         for s in setups:
+            assert log.count(f'nbdd: {s.name}: not attached: ') == 1, 'said once'
             s.repair()
 
         def connected():
@@ -269,10 +271,7 @@ def test_each_says_why_and_works_when_it_is_repaired(guest, at):
             assert not left, left
             return True
         wait_until(connected, 60, 'all to be connected', 1)
-        log = daemon.log()
-        for s in setups:
-            assert log.count(f'nbdd: {s.name}: not attached: ') == 1, 'said once'
         secret = (at / 'keys.psk').read_text().split(':')[1].split()[0]
-        assert secret not in log
+        assert secret not in daemon.log()
     for s in setups:
         s.server.close()

@@ -1,7 +1,7 @@
 """What the tests of TLS share: certificates in the guest, servers with TLS."""
 from tests.harness.paths import TLS_SERVER
 from tests.harness.pki import make_certificates, make_keys
-from tests.harness.servers import Nbdkit, Server
+from tests.harness.servers import Nbdkit, QemuNbd, Server
 from tests.kernel.disk import DISK_MB
 
 
@@ -25,6 +25,14 @@ def tls_server(guest, at, name='disk', megabytes=DISK_MB, options=(), **address)
     guest.run(['truncate', '-s', f'{megabytes}M', path])
     return Nbdkit(guest, ['file', path], tcp='socket' not in address, options=[
         '--tls=require', f'--tls-certificates={at}/pki/server', *options], **address)
+
+
+def cut_server(guest, at, name, verify='yes'):
+    """qemu-nbd, for tests in which the client hangs up: nbdkit 1.32 may abort then."""
+    guest.run(['truncate', '-s', f'{DISK_MB}M', f'/tmp/{name}'])
+    return QemuNbd(guest, f'/tmp/{name}', tcp=True, options=[
+        '--object', f'tls-creds-x509,dir={at}/pki/server,verify-peer={verify},id=t,'
+        'endpoint=server', '--tls-creds', 't'])
 
 
 class Misbehaving(Server):
