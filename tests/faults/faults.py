@@ -62,12 +62,17 @@ def nbdd_hangs(world, rng):
 @fault
 def children_killed(world, rng):
     """Connectors and errands: they are there only after a death, so there is one first."""
-    server = rng.choice(world.servers)
+    server, stopped = rng.choice(world.servers), set()
     server.kill()
     server.start()
     for _ in range(20):
         for pid in world.guest.children(world.daemon.pid):
-            world.guest.kill(pid, rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP]))
+            sig = rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+            world.guest.kill(pid, sig)
+            if sig == signal.SIGSTOP:
+                stopped.add(pid)
+    # A connector that hangs has a limit; a relay waits, as a server that hangs may.
+    return lambda: [world.guest.kill(pid, signal.SIGCONT) for pid in stopped]
 
 
 @fault
