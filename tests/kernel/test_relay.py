@@ -175,12 +175,12 @@ def test_a_dead_peer_is_noticed_and_a_slow_one_left_alone(guest, daemon, at):
 
 
 def test_a_key_is_changed_before_it_is_used_up(guest, at):
-    with Daemon(guest, env={'NBDD_TLS_RECORDS': '3000'}) as d, \
+    with Daemon(guest, env={'NBDD_TLS_RECORDS': '800'}) as d, \
             tls_server(guest, at, 'key') as server:
         device = attach(d, server, at, 'key', connections=1,
                         tls_priority='NORMAL:-CIPHER-ALL:+AES-256-GCM')
         w = Workload(guest, device, size='2M', jobs=2, direct=True).start()
-        wait_until(lambda: d.status('key')['outages']['count'] >= 2, 20, 'two new keys', 0.2)
+        wait_until(lambda: d.status('key')['outages']['count'] >= 2, 40, 'two new keys', 0.2)
         assert 'its TLS key was used for long enough' in \
             d.status('key')['outages']['last']['reason']
         w.wait_flowing(10)
