@@ -103,6 +103,8 @@ struct manager_request {
 	void (*done)(void *userdata);	/* before an error is reported, or NULL */
 	/* True: this error needs no report.  Or NULL. */
 	bool (*error)(const char *name, struct json_object *params, void *userdata);
+	bool quiet;			/* report nothing */
+	uint64_t timeout_usec;		/* for each reply; 0: as long as it takes */
 	void *userdata;
 };
 /* A CLI_ status; errors have been reported. */
@@ -139,5 +141,5 @@ int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
 /* The verbs, in files of these names; reconnect in detach.c, list and info in server.c. */
 typedef int cli_verb_fn(struct cli *cli, const struct cli_arguments *a);
 cli_verb_fn verb_attach, verb_detach, verb_reconnect, verb_move, verb_reload,
-	    verb_status, verb_list, verb_info, verb_map, verb_check, verb_hold,
+	    verb_status, verb_list, verb_info, verb_map, verb_check, verb_hold, verb_udev,
 	    verb_help;

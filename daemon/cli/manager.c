@@ -210,7 +210,8 @@ static int attempt(struct exchange *x, const char *path, bool *ret_met)
 		method = NULL;
 	r = varlink_client_call(client, &(struct varlink_request){
 		.method = cli_must(method), .params = json_object_get(x->q->params),
-		.more = x->q->more, .timeout_usec = USEC_INFINITY, .reply = on_reply,
+		.more = x->q->more, .reply = on_reply,
+		.timeout_usec = x->q->timeout_usec ? x->q->timeout_usec : USEC_INFINITY,
 		.tick = x->q->tick ? on_tick : NULL, .tick_usec = USEC_PER_SEC,
 		.userdata = x,
 	});
@@ -246,6 +247,8 @@ static int call(struct exchange *x, const char *path)
 		return x->status;
 	if (x->q->done)
 		x->q->done(x->q->userdata);
+	if (x->q->quiet)
+		return CLI_FAILED;
 	if (!met)
 		return report_connect(x->cli, r, path);
 	return report_call(x->cli, r == -ECONNREFUSED || r == -ENOENT ? -ECONNRESET : r);

@@ -77,6 +77,8 @@ const struct cli_verb cli_verbs[] = {
 	  "error changes nothing.",
 	  { { "json", NULL, "Print a JSON object." } },
 	  0, 0, NULL, verb_reload },
+	{ "udev", "nbdN", "Print a device's name for udev's rules.", NULL,
+	  {}, 1, 1, NULL, verb_udev },
 	{ "check", "[FILE]", "Check nbdd.conf and nbdtab, or FILE.",
 	  "Each problem is printed with its file and line. A problem costs the device of "
 	  "its line only; the others work.",

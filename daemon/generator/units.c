@@ -42,6 +42,10 @@ static int write_device(const struct generator *g, const struct use *u, const st
 	if (r < 0)
 		return r;
 	fprintf(f, "[Unit]\nWants=%s\n", n->service);
+	/* Its time to appear begins with the network, as systemd-fstab-generator has it. */
+	if (!u->netdev)
+		fputs("Wants=network-online.target\nAfter=network-online.target "
+		      "network.target\n", f);
 	if (!u->noauto && !u->automount)
 		fprintf(f, "Wants=%s\n", n->user);
 	return finish(f);

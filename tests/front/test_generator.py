@@ -145,6 +145,7 @@ def test_a_mount_without_netdev_is_a_remote_one_all_the_same(units, options, kin
     assert {'remote-fs-pre.target', 'network-online.target', 'nbd@nbd0.service',
             'systemd-fsck@dev-nbd0.service'} <= mount['After']
     assert 'local-fs.target' not in mount['Before']
+    assert 'network-online.target' in u.facts('dev-nbd0.device')['After']
     assert name not in u.facts('local-fs.target')['After']
     assert name not in u.facts('local-fs.target').get('Requires', set())
     targets = u.facts('remote-fs.target')
