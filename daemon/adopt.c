@@ -207,6 +207,7 @@ int adopt_device(struct manager *m, struct state *s, struct adopt_fds *fds,
 		device_event(d, EV_DETACH, NULL);
 		return 0;
 	}
+	(void)link_still_attached(d);
 	links_restore(d);
 	try_link(d);
 	return 0;

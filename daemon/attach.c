@@ -242,6 +242,7 @@ enum device_state attach_kernel_done(struct device *d, const struct event_detail
 		   d->n_links == 1 ? "" : "s", d->links[0].peer);
 	if (d->detach_wanted)
 		return detach_begin(d, NULL);
+	(void)link_still_attached(d);		/* whatever it opens is open from now on */
 	r = errand_settings(d, &d->errand, on_settings);
 	if (r < 0)
 		on_settings(d, &(struct errand_result){ .error = r });

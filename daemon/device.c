@@ -15,6 +15,7 @@
 #include "daemon/manager.h"
 #include "daemon/move.h"
 #include "daemon/save.h"
+#include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
 #define SEVERAL_REQUEUE_USEC	(30 * USEC_PER_SEC)	/* as the kernel has it */
@@ -136,6 +137,7 @@ int device_new(struct manager *m, const char *name, int index, bool automatic,
 	d->index = index;
 	d->automatic = automatic;
 	d->n_links = 1;
+	d->life_fd = -1;
 	for (size_t i = 0; i < CONF_CONNECTIONS_MAX; i++)
 		d->links[i] = (struct link){ .device = d, .fd = -1 };
 	snprintf(d->name, sizeof(d->name), "%s", name);
@@ -173,6 +175,7 @@ void device_free(struct device *d)
 	tls_secrets_free(d->secrets);
 	sd_event_source_disable_unref(d->tls_timer);
 	save_close(d);
+	fd_close(d->life_fd);
 	target_deinit(&d->target);
 	device_keys_deinit(&d->keys);
 	free(d);

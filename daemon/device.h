@@ -102,6 +102,7 @@ struct device {
 	sd_event_source *dead_timer;	/* dead-timeout */
 	struct outages outages;
 
+	int life_fd;			/* nbdk_life_open, or -1 */
 	struct kernel_call *call;	/* under way on the worker */
 	unsigned busy_tries;		/* NBD_CMD_CONNECT said EBUSY */
 	sd_event_source *busy_timer;

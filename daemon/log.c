@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <systemd/sd-event.h>
 #include <unistd.h>
 
 #define LOG_PREFIX_MAX 16
@@ -18,6 +19,10 @@ static struct {
 	bool known, journal;
 	bool asked, kernel;
 	unsigned long dropped;
+	pid_t keeper;			/* who has the backlog */
+	sd_event_source *writable;
+	size_t kept;
+	char backlog[LOG_BACKLOG_MAX];
 } log_state;
 
 void log_set_debug(bool on)
@@ -79,6 +84,69 @@ static void report_dropped(void)
 		log_state.dropped = 0;
 }
 
+static bool is_keeper(void)
+{
+	return log_state.keeper && log_state.keeper == getpid();
+}
+
+/* The kept lines, whole ones, as far as there is room; then how many more there were. */
+static void catch_up(void)
+{
+	size_t done = 0;
+
+	while (is_keeper() && done < log_state.kept) {
+		const char *line = log_state.backlog + done;
+		size_t len = strcspn(line, "\n") + 1;
+
+		if (!write_line(line, len))
+			break;
+		done += len;
+	}
+	if (done) {
+		log_state.kept -= done;
+		memmove(log_state.backlog, log_state.backlog + done, log_state.kept + 1);
+	}
+	if (log_state.dropped && (!is_keeper() || !log_state.kept))
+		report_dropped();
+}
+
+/* Written, or kept; false: neither. */
+static bool keep_line(const char *line, size_t len)
+{
+	bool behind = is_keeper() && (log_state.kept || log_state.dropped);
+
+	if (!behind && write_line(line, len))
+		return true;
+	if (!is_keeper() || log_state.dropped ||
+	    log_state.kept + len >= sizeof(log_state.backlog))
+		return false;
+	memcpy(log_state.backlog + log_state.kept, line, len);
+	log_state.kept += len;
+	log_state.backlog[log_state.kept] = '\0';
+	sd_event_source_set_enabled(log_state.writable, SD_EVENT_ON);
+	return true;
+}
+
+static int on_writable(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	catch_up();
+	if (revents & (EPOLLERR | EPOLLHUP))		/* nobody reads any more */
+		log_state.kept = log_state.dropped = 0;
+	if (!log_state.kept && !log_state.dropped)
+		return sd_event_source_set_enabled(s, SD_EVENT_OFF);
+	return 0;
+}
+
+/* A file has no such event, and never needs it. */
+void log_keep(struct sd_event *event)
+{
+	if (sd_event_add_io(event, &log_state.writable, STDERR_FILENO, EPOLLOUT, on_writable,
+			    NULL) < 0)
+		return;
+	sd_event_source_set_enabled(log_state.writable, SD_EVENT_OFF);
+	log_state.keeper = getpid();
+}
+
 void log_line(int priority, const char *format, ...)
 {
 	char line[LOG_LINE_MAX];
@@ -95,9 +163,8 @@ void log_line(int priority, const char *format, ...)
 	va_end(ap);
 	len = strlen(line);
 	line[len++] = '\n';
-	if (log_state.dropped)
-		report_dropped();
-	if (!write_line(line, len))
+	catch_up();
+	if (!keep_line(line, len))
 		log_state.dropped++;
 	errno = saved;
 }

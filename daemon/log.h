@@ -8,9 +8,16 @@
 
 #define LOG_LINE_MAX 2048
 
-/* One line of PRIORITY (LOG_ERR … LOG_DEBUG).  A line that does not fit into the pipe or
- * socket behind stderr is counted, and the count is logged when there is room again. */
+#define LOG_BACKLOG_MAX (64u << 10)
+
+/* One line of PRIORITY (LOG_ERR … LOG_DEBUG).  While the pipe or socket behind stderr is full,
+ * lines are kept for later, LOG_BACKLOG_MAX bytes of them; further ones are counted, and the
+ * count is logged after them. */
 void log_line(int priority, const char *format, ...) _printf_(2, 3);
+
+/* This process keeps lines and writes them when there is room again; its children do not. */
+struct sd_event;
+void log_keep(struct sd_event *event);
 
 /* LOG_DEBUG lines are left out unless asked for. */
 void log_set_debug(bool on);

@@ -155,6 +155,8 @@ static int setup_loop(sd_event **ret)
 	if (r >= 0)
 		r = sd_event_add_signal(e, NULL, SIGINT, on_signal, e);
 	if (r >= 0)
+		log_keep(e);
+	if (r >= 0)
 		r = sd_event_set_watchdog(e, true);
 	if (r < 0)
 		return r;

@@ -13,6 +13,7 @@
 #include "daemon/notify.h"
 #include "daemon/proto/varlink.h"
 #include "daemon/reload.h"
+#include "daemon/resume.h"
 #include "daemon/retry.h"
 #include "daemon/status.h"
 #include "daemon/store.h"
@@ -274,6 +275,8 @@ static int open_all(struct manager *m, struct inherited *inherited)
 	r = open_kernel(m, STEAL_FD(inherited->genl));
 	if (r >= 0)
 		(void)fdstore_put(m, FDSTORE_GENL, kworker_fd(m->worker));
+	if (r >= 0 && resume_watch(m) < 0)
+		log_warning("cannot tell when the machine was suspended");
 	return r < 0 ? r : control_open(m, STEAL_FD(inherited->listen));
 }
 
@@ -310,6 +313,7 @@ void manager_free(struct manager *m)
 	nbdk_diag_close(m->diag);
 	store_free(m->store);
 	notify_close(m->notify);
+	sd_event_source_disable_unref(m->clock);
 	sd_event_source_disable_unref(m->save_timer);
 	sd_event_source_disable_unref(m->kick);
 	sd_event_source_disable_unref(m->status_timer);

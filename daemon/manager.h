@@ -56,6 +56,8 @@ struct manager {
 	struct probe *probe;		/* sees whether the files can be read */
 	struct reload *reload;		/* under way */
 	bool load_due, conf_readable;
+	sd_event_source *clock;		/* resume.h */
+	uint64_t suspended_usec;	/* since the start of the machine, as last seen */
 	bool leaving;			/* devices stay, for the next nbdd */
 };
 

@@ -16,6 +16,7 @@
 #include "daemon/retry.h"
 #include "daemon/status.h"
 #include "daemon/transitions.h"
+#include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "lib/util/units.h"
 #include "netlink/nbdk.h"
@@ -27,14 +28,21 @@
 #define DOUBT_USEC	USEC_PER_SEC
 
 /* Is the kernel's device still ours?  Another program may have disconnected it. */
-bool link_still_attached(const struct device *d)
+bool link_still_attached(struct device *d)
 {
 	struct nbdk_info info;
+	int fd;
 
-	if (nbdk_sysfs_read((unsigned)d->index, &info) < 0)
+	if (d->life_fd >= 0)
+		return nbdk_life_goes_on(d->life_fd);
+	fd = nbdk_life_open((unsigned)d->index);
+	if (fd < 0 || nbdk_sysfs_read((unsigned)d->index, &info) < 0 || !info.connected ||
+	    (info.backend[0] && strcmp(info.backend, d->identifier) != 0)) {
+		fd_close(fd);
 		return false;
-	return info.connected && (info.backend[0] == '\0' ||
-				  strcmp(info.backend, d->identifier) == 0);
+	}
+	d->life_fd = fd;
+	return true;
 }
 
 static enum device_state state_by_links(const struct device *d)

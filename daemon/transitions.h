@@ -25,7 +25,8 @@ enum device_state link_dead_timeout(struct device *d, const struct event_detail 
 enum device_state device_lost(struct device *d, const struct event_detail *e);
 
 /* What the actions of several files share. */
-bool link_still_attached(const struct device *d);
+/* Is the kernel's device still ours?  Opens files the first time only. */
+bool link_still_attached(struct device *d);
 /* RECONFIGURE gives a socket only to a link that the kernel has marked dead, and silently
  * drops it otherwise: does it know of as many deaths as we do?  If not, an EV_LINK_DEAD will
  * come, at the latest from a timer. */

@@ -118,6 +118,10 @@ struct nbdk_info {
 /* -ENOENT: no such device; -ENODEV: no nbd driver. */
 int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret);
 
+/* A descriptor that tells, without opening a file, of the connection's end; or -errno. */
+int nbdk_life_open(unsigned index);
+bool nbdk_life_goes_on(int fd);
+
 /* Write /sys/block/nbdN/queue/NAME; made right after connect, while links are alive:
  * newer kernels freeze the queue for it. */
 int nbdk_queue_set(unsigned index, const char *name, uint64_t value);

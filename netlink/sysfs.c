@@ -125,6 +125,25 @@ int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret)
 	return 0;
 }
 
+/* The attribute `pid` goes with the connection, and never comes back under one descriptor. */
+int nbdk_life_open(unsigned index)
+{
+	_cleanup_close_ int dir = sysfs_open_device(index);
+	int fd;
+
+	if (dir < 0)
+		return dir;
+	fd = openat(dir, "pid", O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+bool nbdk_life_goes_on(int fd)
+{
+	char byte;
+
+	return pread(fd, &byte, 1, 0) == 1;
+}
+
 /* `queue/NAME`, which must stay within the queue's directory. */
 static int queue_path(char path[static QUEUE_NAME_MAX + 8], const char *name)
 {

@@ -2,9 +2,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
 #include <string.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
 
 #include "daemon/backoff.h"
+#include "daemon/log.h"
 #include "daemon/sample.h"
 #include "daemon/target.h"
 #include "lib/util/clock.h"
@@ -121,4 +126,43 @@ TEST(a_block_differs_only_if_nobody_wrote_it_meanwhile)
 	samples_compare(&s, &(struct digests){}, &(struct digests){}, &(struct digests){}, &c);
 	CHECK_INT(s.n, 1);
 	CHECK_INT(c.changing, 1);
+}
+
+/* Lines that a full pipe does not take come later, in order, and the rest is counted. */
+TEST(a_log_that_nobody_reads_blocks_nobody)
+{
+	static char text[1 << 19];
+	int pair[2], saved = dup(STDERR_FILENO);
+	unsigned n = 0, dropped = 0;
+	size_t len = 0;
+	char line[64];
+	sd_event *e;
+
+	CHECK_INT(pipe(pair), 0);
+	dup2(pair[1], STDERR_FILENO);
+	close(pair[1]);
+	CHECK(sd_event_new(&e) >= 0);
+	log_keep(e);
+	for (unsigned i = 0; i < 8000; i++)
+		log_line(LOG_ERR, "line %u of the log", i);
+	for (int i = 0; i < 1000 && len < sizeof(text) - 65536; i++) {
+		struct pollfd p = { .fd = pair[0], .events = POLLIN };
+
+		while (poll(&p, 1, 0) == 1 && len < sizeof(text) - 65536)
+			len += (size_t)read(pair[0], text + len, 65536);
+		sd_event_run(e, 0);
+	}
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	for (char *p = text; *p; p = strchr(p, '\n') + 1) {
+		snprintf(line, sizeof(line), "nbdd: line %u of the log\n", n);
+		if (strncmp(p, line, strlen(line)) == 0)
+			n++;
+		else
+			CHECK_INT(sscanf(p, "nbdd: %u log lines were dropped", &dropped), 1);
+	}
+	CHECK(n > 100000 / sizeof("nbdd: line 1000 of the log") && n < 8000);
+	CHECK_INT(n + dropped, 8000);
+	sd_event_unref(e);
+	close(pair[0]);
 }
