@@ -17,9 +17,10 @@
 #include "daemon/lock.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
-#include "daemon/reload.h"
+#include "daemon/newroot.h"
 #include "daemon/notify.h"
 #include "daemon/power.h"
+#include "daemon/reload.h"
 #include "lib/util/cleanup.h"
 
 static const char usage_text[] =
@@ -242,6 +243,9 @@ static int run(const struct manager_options *o)
 	r = setup_loop(&event);
 	if (r < 0)
 		return r;
+	r = newroot_watch(event);
+	if (r < 0)
+		log_warning("cannot watch for a new root: %s", strerror(-r));
 	power_hold_memory();
 	r = power_drop();
 	if (r >= 0)

@@ -22,7 +22,8 @@ _nbdctl() {
 		detach | map | status | reconnect | move)
 			words=$(_nbdctl_names) ;;
 		help)	words=$(nbdctl --help 2>/dev/null | sed -n 's/^  \([a-z]\{1,\}\)  .*/\1/p') ;;
-		check)	compopt -o default
+		boot | check)
+			compopt -o default
 			COMPREPLY=()
 			return ;;
 		esac ;;

@@ -142,4 +142,4 @@ int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
 typedef int cli_verb_fn(struct cli *cli, const struct cli_arguments *a);
 cli_verb_fn verb_attach, verb_detach, verb_reconnect, verb_move, verb_reload,
 	    verb_status, verb_list, verb_info, verb_map, verb_check, verb_hold, verb_udev,
-	    verb_help;
+	    verb_boot, verb_help;

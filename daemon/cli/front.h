@@ -45,9 +45,5 @@ void front_usage(FILE *out);
 /* One sentence on stderr; returns 1, the status of every failure but that of -c. */
 _printf_(2, 3) int front_error(const struct front *f, const char *format, ...);
 
-/* front_daemon.c: does a daemon serve the control socket?  0 or -errno. */
-int front_daemon_there(const struct front *f);
-/* Start one when none does, and wait until it is ready.  0 or a status. */
-int front_daemon_start(const struct front *f);
 /* front_wait.c: stay until DEVICE is detached, or detach it when told to end. */
 int front_wait(const struct front *f, const char *device);

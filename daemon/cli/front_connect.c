@@ -7,6 +7,7 @@
 
 #include "conf/conf.h"
 #include "daemon/cli/front.h"
+#include "daemon/cli/start.h"
 #include "lib/util/cleanup.h"
 
 /* What the daemon answered. */
@@ -242,7 +243,8 @@ int front_connect(struct front *f)
 	params = cli_must(json_object_new_object());
 	r = build_keys(f, params);
 	if (r == 0)
-		r = front_daemon_start(f);
+		r = cli_start_daemon(&f->cli, &(struct start_spec){
+					.mark = f->systemd_mark }) != CLI_OK;
 	if (r) {
 		json_object_put(params);
 		return r;

@@ -10,6 +10,7 @@
 
 #include "conf/conf.h"
 #include "daemon/cli/front.h"
+#include "daemon/cli/start.h"
 #include "daemon/proto/manager.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
@@ -200,7 +201,7 @@ static int disconnect_one(struct front *f, const char *text)
 
 	if (conf_parse_device(text, &index) < 0)
 		return front_error(f, "'%s' is not a device: /dev/nbdN is expected", text);
-	if (front_daemon_there(f) < 0)
+	if (cli_find_daemon(&f->cli) < 0)
 		return disconnect_kernel(f, index);
 	r = detach(&d, false);
 	if (d.unknown)

@@ -83,6 +83,16 @@ const struct cli_verb cli_verbs[] = {
 	  "Each problem is printed with its file and line. A problem costs the device of "
 	  "its line only; the others work.",
 	  {}, 0, 1, NULL, verb_check },
+	{ "boot", "[FILE] [--wait=TIME | --print | --dracut]",
+	  "Attach what the kernel's command line names.",
+	  "For an initramfs: FILE is /proc/cmdline, or like it. The daemon is started if "
+	  "none runs, and the command returns when every device is attached; one whose server "
+	  "is away is tried until then. The exit status is 4 when the line names no device. "
+	  "nbdd.boot(7) lists the parameters.",
+	  { { "wait", "TIME", "Give up after this time; by default never." },
+	    { "print", NULL, "Only print what the line names, as for nbdd.conf." },
+	    { "dracut", NULL, "Only print what dracut wants to know, for a shell." } },
+	  0, 1, NULL, verb_boot },
 	{ "help", "[VERB]", "Show help.", NULL, {}, 0, 1, NULL, verb_help },
 };
 const size_t n_cli_verbs = ARRAY_SIZE(cli_verbs);

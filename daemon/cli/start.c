@@ -1,4 +1,5 @@
-/* The daemon that nbd-client needs: found, or started. */
+#include "daemon/cli/start.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,7 +15,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/cli/front.h"
 #include "daemon/proto/manager.h"
 #include "daemon/proto/varlink.h"
 #include "lib/util/cleanup.h"
@@ -23,13 +23,13 @@
 #define NOTIFY_MAX	128
 #define READY_USEC	(30 * USEC_PER_SEC)	/* in which a started daemon must be ready */
 
-int front_daemon_there(const struct front *f)
+int cli_find_daemon(const struct cli *cli)
 {
 	_cleanup_free_ char *path = NULL;
 	struct varlink_client *client;
 	int r;
 
-	if (asprintf(&path, "%s/" MANAGER_SOCKET, f->cli.runtime_dir) < 0)
+	if (asprintf(&path, "%s/" MANAGER_SOCKET, cli->runtime_dir) < 0)
 		path = NULL;
 	r = varlink_client_connect(cli_must(path), &client);
 	if (r == 0)
@@ -39,13 +39,13 @@ int front_daemon_there(const struct front *f)
 
 /* ---- by systemd -------------------------------------------------------------------- */
 
-static bool in_initramfs(void)
+bool cli_in_initramfs(void)
 {
 	return access("/etc/initrd-release", F_OK) == 0;
 }
 
 /* A daemon of ours would live, and end, in the unit of whoever calls us. */
-static bool started_by_systemd(const struct front *f)
+static bool started_by_systemd(const struct cli *cli)
 {
 	char *const argv[] = { (char *)"systemctl", (char *)"start", (char *)"nbdd.service",
 			       NULL };
@@ -53,7 +53,7 @@ static bool started_by_systemd(const struct front *f)
 	int r, status;
 	pid_t pid;
 
-	if (in_initramfs() || access("/run/systemd/system", F_OK) < 0)
+	if (cli_in_initramfs() || access("/run/systemd/system", F_OK) < 0)
 		return false;
 	posix_spawn_file_actions_init(&quiet);
 	posix_spawn_file_actions_addopen(&quiet, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
@@ -62,7 +62,7 @@ static bool started_by_systemd(const struct front *f)
 	posix_spawn_file_actions_destroy(&quiet);
 	if (r != 0 || waitpid(pid, &status, 0) != pid)
 		return false;
-	return status == 0 && front_daemon_there(f) == 0;
+	return status == 0 && cli_find_daemon(cli) == 0;
 }
 
 /* ---- by ourselves ------------------------------------------------------------------ */
@@ -95,11 +95,11 @@ static void redirect(void)
 
 /* In the child.  systemd spares a process whose name begins with `@` when it kills at the
  * end of the initramfs and of the system. */
-static _noreturn_ void become_nbdd(const struct front *f, const char *path,
-				   const char *address)
+static _noreturn_ void become_nbdd(const struct cli *cli, const struct start_spec *spec,
+				   const char *path, const char *address)
 {
-	bool mark = f->systemd_mark || in_initramfs();
-	char directory[PATH_MAX], notify[NOTIFY_MAX + 16];
+	const char *name = spec->mark || cli_in_initramfs() ? "@nbdd" : "nbdd";
+	char directory[PATH_MAX], config[PATH_MAX], notify[NOTIFY_MAX + 16];
 	/* Nothing of the unit that called us, whose journal and watchdog are not ours. */
 	char *const environment[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", notify,
 				      NULL };
@@ -111,9 +111,12 @@ static _noreturn_ void become_nbdd(const struct front *f, const char *path,
 	redirect();
 	umask(022);
 	snprintf(notify, sizeof(notify), "NOTIFY_SOCKET=%s", address);
-	snprintf(directory, sizeof(directory), "--runtime-dir=%s", f->cli.runtime_dir);
-	if (chdir("/") == 0)
-		execle(path, mark ? "@nbdd" : "nbdd", directory, NULL, environment);
+	snprintf(directory, sizeof(directory), "--runtime-dir=%s", cli->runtime_dir);
+	snprintf(config, sizeof(config), "--config=%s", spec->config ? spec->config : "");
+	if (chdir("/") == 0 && spec->config)
+		execle(path, name, directory, config, "--nbdtab=/dev/null", NULL, environment);
+	else
+		execle(path, name, directory, NULL, environment);
 	_exit(127);
 }
 
@@ -163,7 +166,7 @@ static int wait_ready(int notify, pid_t pid)
 }
 
 /* 0 or -errno. */
-static int spawn(const struct front *f, const char *path)
+static int spawn(const struct cli *cli, const struct start_spec *spec, const char *path)
 {
 	char address[NOTIFY_MAX];
 	_cleanup_close_ int notify = open_notify(address);
@@ -174,26 +177,26 @@ static int spawn(const struct front *f, const char *path)
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0)
-		become_nbdd(f, path, address);
+		become_nbdd(cli, spec, path, address);
 	return pid < 0 ? -errno : wait_ready(notify, pid);
 }
 
-int front_daemon_start(const struct front *f)
+int cli_start_daemon(const struct cli *cli, const struct start_spec *spec)
 {
 	char path[PATH_MAX];
-	int r = front_daemon_there(f);
+	int r = cli_find_daemon(cli);
 
 	if (r != -ENOENT && r != -ECONNREFUSED)
-		return 0;	/* anything else the call itself will tell */
+		return CLI_OK;	/* anything else the call itself will tell */
 	if (geteuid() != 0)
-		return front_error(f, "only root may connect a device");
-	if (started_by_systemd(f))
-		return 0;
+		return cli_error(cli, CLI_PERMISSION, "only root may attach a device");
+	if (started_by_systemd(cli))
+		return CLI_OK;
 	find_nbdd(path);
-	r = spawn(f, path);
+	r = spawn(cli, spec, path);
 	/* Somebody else may have been quicker: then there is one all the same. */
-	if (r < 0 && front_daemon_there(f) < 0)
-		return front_error(f, "cannot start %s: %s (see the kernel's log)", path,
-				   r == -ECHILD ? "it ended at once" : strerror(-r));
-	return 0;
+	if (r < 0 && cli_find_daemon(cli) < 0)
+		return cli_error(cli, CLI_FAILED, "cannot start %s: %s (see the kernel's log)",
+				 path, r == -ECHILD ? "it ended at once" : strerror(-r));
+	return CLI_OK;
 }

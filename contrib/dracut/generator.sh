@@ -1,0 +1,28 @@
+#!/bin/sh
+# systemd generator in the initramfs: mount the root that is named by root=nbd: or netroot=.
+# For a root=/dev/nbdNpM systemd has its own.
+nbdd_root='' nbdd_fstype='' nbdd_flags=''
+eval "$(nbdctl boot --dracut /proc/cmdline 2>/dev/null)"
+[ -n "$nbdd_root" ] || exit 0
+options=$nbdd_flags access=''
+for word in $(cat /proc/cmdline); do
+    case $word in
+    root=/dev/*) exit 0 ;;
+    ro | rw) access=$word ;;
+    rootfstype=*) nbdd_fstype=${nbdd_fstype:-${word#rootfstype=}} ;;
+    rootflags=*) options=${options:-${word#rootflags=}} ;;
+    esac
+done
+[ -z "$access" ] || options=${options:+$options,}$access
+{
+    echo '[Unit]'
+    echo 'Before=initrd-root-fs.target'
+    echo 'Documentation=man:nbdd.boot(7)'
+    echo '[Mount]'
+    echo 'Where=/sysroot'
+    echo "What=$nbdd_root"
+    [ -z "$nbdd_fstype" ] || echo "Type=$nbdd_fstype"
+    echo "Options=${options:-ro}"
+} >"$1/sysroot.mount"
+mkdir -p "$1/initrd-root-fs.target.requires"
+ln -sf ../sysroot.mount "$1/initrd-root-fs.target.requires/sysroot.mount"

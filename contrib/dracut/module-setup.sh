@@ -1,0 +1,42 @@
+#!/bin/bash
+# dracut module nbdd: root and other devices on NBD.  See nbdd.boot(7).
+
+# called by dracut
+check() {
+    require_binaries nbdd nbdctl || return 1
+    # Where the root of this machine is on NBD; else by `add_dracutmodules+=" nbdd "`.
+    if [[ $hostonly ]] || [[ $mount_needs ]]; then
+        local device
+        for device in "${!host_fs_types[@]}"; do
+            [[ $device == /dev/nbd* ]] && return 0
+        done
+    fi
+    return 255
+}
+
+# called by dracut
+depends() {
+    echo network rootfs-block
+}
+
+# called by dracut
+installkernel() {
+    hostonly='' instmods nbd tls gcm chacha20poly1305
+    hostonly='' instmods -o aesni_intel ghash_clmulni_intel chacha_x86_64 poly1305_x86_64
+}
+
+# called by dracut
+install() {
+    inst_multiple nbdd nbdctl
+    # Loaded when a URI is read; it is not in the programs' lists of libraries.
+    inst_libdir_file 'libxml2.so.2*'
+    inst_hook cmdline 89 "$moddir/parse-nbdd.sh"
+    inst_script "$moddir/nbddroot.sh" /sbin/nbddroot
+    [[ ! -d /etc/nbdd/boot ]] || inst_multiple /etc/nbdd/boot/*
+    if dracut_module_included systemd; then
+        inst_simple "$moddir/nbdd-initrd.service" "$systemdsystemunitdir/nbdd-initrd.service"
+        inst_script "$moddir/generator.sh" \
+            "$systemdutildir/system-generators/dracut-nbdd-generator"
+    fi
+    dracut_need_initqueue
+}

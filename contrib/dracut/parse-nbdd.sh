@@ -1,0 +1,26 @@
+#!/bin/sh
+# Sourced by dracut: does the kernel's command line name devices of ours?
+mkdir -p /run/nbdd
+getcmdline >/run/nbdd/cmdline
+nbdctl boot --print /run/nbdd/cmdline >/run/nbdd/boot.conf
+if [ $? != 4 ]; then
+    eval "$(nbdctl boot --dracut /run/nbdd/cmdline)"
+    if [ -n "$nbdd_root" ]; then
+        # root=nbd: is the disk itself; with netroot= the root may be a partition.
+        case $root in
+        nbd:* | nbd://* | nbds://* | '') root=block:$nbdd_root ;;
+        /dev/*) root=block:$root ;;
+        esac
+        [ -z "$nbdd_fstype" ] || fstype=$nbdd_fstype
+        [ -z "$nbdd_flags" ] || rflags=$nbdd_flags
+        netroot=nbdd
+        rootok=1
+        wait_for_dev -n "${root#block:}"
+    else
+        # Other devices only: they need the network, and nobody waits for them.
+        mkdir -p /etc/cmdline.d
+        echo rd.neednet=1 >/etc/cmdline.d/90-nbdd.conf
+        mkdir -p "$hookdir/initqueue/online"
+        ln -s /sbin/nbddroot "$hookdir/initqueue/online/90-nbdd.sh"
+    fi
+fi
