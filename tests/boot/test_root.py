@@ -99,8 +99,9 @@ def end_well(vm):
 
 
 def daemons(vm):
-    """{pid: name} of nbdd's processes as the service manager's kill sees them."""
-    return dict(re.findall(r'(?m)^ *(\d+) (@?\S*nbdd)\b', vm.sh('ps ax -o pid,args')))
+    """{pid: argv[0]} of the daemons, as the service manager's last kill sees them."""
+    script = 'for p in $(pidof nbdd); do echo $p $(tr "\\0" " " </proc/$p/cmdline); done'
+    return {line.split()[0]: line.split()[1] for line in vm.sh(script).splitlines()}
 
 
 def test_a_root_by_initramfs_tools_survives_its_server(host, debian):
