@@ -70,10 +70,9 @@ static int write_conf(const struct cli *cli, const struct conf *c, char **ret_pa
 
 	if (asprintf(&path, "%s/boot.conf", cli->runtime_dir) < 0)
 		path = NULL;
-	cli_must(path);
 	mkdir(cli->runtime_dir, 0755);
 	old = umask(077);
-	f = fopen(path, "we");
+	f = fopen(cli_must(path), "we");
 	umask(old);
 	if (!f)
 		return cli_error(cli, CLI_FAILED, "boot: cannot write %s: %s", path,

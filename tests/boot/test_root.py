@@ -63,7 +63,7 @@ def booted(host, debian, by, append):
 
 
 def states(vm):
-    return re.findall(r'"state": ?"(\w+)",', vm.sh('nbdctl status --json'))[:1]
+    return re.findall(r'"state": ?"(\w+)",', vm.sh('/run/agent/bin/nbdctl status --json'))[:1]
 
 
 def written(vm):
