@@ -37,8 +37,8 @@ def debian(tmp_path_factory):
     path = tmp_path_factory.mktemp('debian')
     tree = Tree(path / 'tree')
     for name in ('nbdd', 'nbdd-boot'):
-        shutil.copy(package(name), tree / f'/tmp/{name}.deb')
-    tree.chroot('dpkg -i /tmp/nbdd.deb /tmp/nbdd-boot.deb; rm /tmp/nbdd-boot.deb')
+        shutil.copy(package(name), tree / f'/root/{name}.deb')
+    tree.chroot('dpkg -i /root/nbdd.deb /root/nbdd-boot.deb; rm /root/nbdd-boot.deb')
     tree.write('/usr/local/sbin/tests-writer', WRITER, 0o755)
     initrd = {'initramfs-tools': tree.initramfs(), 'dracut': tree.dracut()}
     found = types.SimpleNamespace(image=tree.ext4(path / 'root.ext4'), initrd={})
@@ -113,7 +113,7 @@ def test_a_root_by_initramfs_tools_survives_its_server(host, debian):
         [first] = daemons(vm)
         assert daemons(vm)[first].startswith('@')
         outage(vm, server, 5)
-        vm.sh('dpkg -i /tmp/nbdd.deb', timeout=240)             # an upgrade
+        vm.sh('dpkg -i /root/nbdd.deb', timeout=240)             # an upgrade
         wait_until(lambda: states(vm) == ['connected'], 60, 'the root to be connected')
         assert first not in daemons(vm)
         outage(vm, server, 1)
