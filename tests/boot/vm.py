@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 
-from tests.harness.guest import tied_to_us
+from tests.harness.guest import Slot, tied_to_us
 from tests.harness.wait import wait_until
 
 HOST = '10.0.2.2'
@@ -35,7 +35,7 @@ class Vm:
         self.path = pathlib.Path(path)
         self.console_file = self.path / 'console'
         self.count, self.buffer = 0, b''
-        self.serial = None
+        self.serial, self.slot = None, Slot()
         agent = self.path / 'agent.sock'
         argv = [*tied_to_us(), 'qemu-system-x86_64', '-M', 'q35', '-cpu', 'max', '-smp', '2',
                 '-m', str(memory), '-display', 'none', '-no-reboot', '-nodefaults',
@@ -149,6 +149,7 @@ class Vm:
             except subprocess.TimeoutExpired:
                 self.qemu.kill()
                 self.qemu.wait()
+        self.slot.close()
 
     def __enter__(self):
         return self

@@ -11,7 +11,7 @@ import signal
 from tests.harness.paths import NBDCTL, NBDD
 from tests.harness.wait import wait_until
 
-START_TIMEOUT = 20
+START_TIMEOUT = 60
 
 
 class Daemon:
