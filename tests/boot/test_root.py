@@ -113,7 +113,7 @@ def test_a_root_by_initramfs_tools_survives_its_server(host, debian):
         [first] = daemons(vm)
         assert daemons(vm)[first].startswith('@')
         outage(vm, server, 5)
-        vm.sh('dpkg -i /root/nbdd.deb', timeout=240)             # an upgrade
+        vm.sh('/usr/bin/dpkg -i /root/nbdd.deb', timeout=240)             # an upgrade
         wait_until(lambda: states(vm) == ['connected'], 60, 'the root to be connected')
         assert first not in daemons(vm)
         outage(vm, server, 1)
