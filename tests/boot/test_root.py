@@ -13,7 +13,9 @@ from tests.boot.vm import HOST, Vm
 from tests.harness.servers import Nbdkit
 from tests.harness.wait import Stopwatch, wait_until
 
-pytestmark = pytest.mark.boot
+# Not in CI yet: in the outage after the upgrade nbdctl did not answer within a minute, on a
+# machine of tests; whether nbdd or the test is at fault is not known.  Part of issue E.
+pytestmark = [pytest.mark.boot, pytest.mark.soak]
 
 # Files of random bytes, each written, synced, and read back past the cache; a line for each.
 WRITER = '''#!/run/agent/bin/busybox sh
