@@ -122,6 +122,7 @@ static unsigned adopt_links(struct device *d, const struct state *s, struct adop
 		memcpy(d->links[i].peer, from->peer, sizeof(from->peer));
 		d->links[i].tls = from->tls;
 		link_tls_clean(&d->links[i].tls);
+		link_relay_adopt(&d->links[i], (pid_t)from->relay_pid, from->relay_started);
 		if (link_adopt(&d->links[i], &from->sock, fd, from->since_real_usec))
 			with_fd += fd >= 0;
 	}
@@ -142,14 +143,15 @@ static void on_read(struct device *d, const struct errand_result *result)
 		}
 }
 
-/* Of a link without a descriptor the kernel may not tell whether it is alive: then see
- * whether anything comes through. */
+/* Of a link without a descriptor and relay the kernel may not tell whether it is alive: then
+ * see whether anything comes through. */
 static void try_link(struct device *d)
 {
 	struct nbdk_sock_info info;
 
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE && d->links[i].fd < 0 &&
+		    !d->links[i].relay.pid &&
 		    nbdk_diag_ask(d->manager->diag, &d->links[i].sock, &info) == 0 &&
 		    !info.sure) {
 			if (errand_first_read(d, &d->errand, on_read) < 0)

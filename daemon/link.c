@@ -232,6 +232,8 @@ static bool found_dead(const struct link *l)
 {
 	struct nbdk_sock_info info;
 
+	if (l->relay.pid)
+		return link_relay_dead(l);
 	return nbdk_diag_ask(l->device->manager->diag, &l->sock, &info) == 0 && !info.alive;
 }
 
@@ -252,6 +254,7 @@ bool link_adopt(struct link *l, const struct nbdk_sock *sock, int fd, uint64_t s
 	fdstore_link(l);
 	if (l->tls.version)
 		tls_watch(l->device);
+	link_relay_watch(l);
 	return true;
 }
 
@@ -266,7 +269,8 @@ void link_find_dead(struct device *d)
 		if (l->state != LINK_ALIVE || l->fd >= 0 || !found_dead(l))
 			continue;
 		device_event(d, EV_LINK_DEAD, &(struct event_detail){
-			.link = l, .text = l->cut_why ? l->cut_why : "ended" });
+			.link = l, .text = l->cut_why ? l->cut_why : l->relay.pid ?
+				link_relay_why(l) : "ended" });
 		d = manager_find_index(m, index);
 	}
 }
@@ -278,6 +282,8 @@ int link_cut(struct link *l, const char *why)
 	l->cut_why = why;
 	if (l->fd >= 0)
 		return shutdown(l->fd, SHUT_RDWR) < 0 ? -errno : 0;
+	if (l->relay.pid)
+		return link_relay_kill(l);
 	r = nbdk_diag_abort(l->device->manager->diag, &l->sock);
 	return r == -ENOENT ? 0 : r;
 }

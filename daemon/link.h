@@ -65,5 +65,5 @@ bool link_adopt(struct link *l, const struct nbdk_sock *sock, int fd, uint64_t s
  * most if that was its last wish. */
 void link_find_dead(struct device *d);
 /* Make a live connection die now; the watch will tell, with WHY (static text).  0, or
- * -EOPNOTSUPP: its descriptor is lost and the kernel can do nothing about it. */
+ * -EOPNOTSUPP: its descriptor is lost, it has no relay, and the kernel can do nothing about it. */
 int link_cut(struct link *l, const char *why);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/device.h"
+#include "daemon/event.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/pump.h"
@@ -33,10 +34,36 @@ int link_relay_start(struct link *l, int fd, const struct nbdd_tls_state *state)
 		fd_close(fd);
 		return r;
 	}
-	l->relay = (struct link_relay){ .pid = relay.pid, .pidfd = relay.pidfd,
+	l->relay = (struct link_relay){ .pid = relay.pid, .started = relay.started,
+					.pidfd = relay.pidfd,
 					.sock = relay.sock, .server_fd = fd };
 	l->fd = relay.kernel;
 	return 0;
+}
+
+static bool has_ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* Its socket to the server and its messages are not to be had again. */
+void link_relay_adopt(struct link *l, pid_t pid, uint64_t started)
+{
+	int pidfd = pid > 0 ? relay_find(pid, started) : -1;
+
+	if (pid <= 0)
+		return;
+	if (pidfd < 0 && pidfd != -ESRCH) {
+		device_log(l->device, LOG_WARNING, "cannot look after relay process %d: %s", pid,
+			   strerror(-pidfd));
+		return;
+	}
+	l->relay = (struct link_relay){ .pid = pid, .started = started,
+					.pidfd = -1, .sock = -1, .server_fd = -1 };
+	if (pidfd >= 0)
+		l->relay.pidfd = pidfd;
 }
 
 int link_server_fd(const struct link *l)
@@ -58,6 +85,16 @@ static uint32_t take_news(struct link_relay *r)
 	return m.news;
 }
 
+static int on_death(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	struct link *l = userdata;
+
+	l->relay.death = sd_event_source_disable_unref(l->relay.death);
+	device_event(l->device, EV_LINK_DEAD, &(struct event_detail){
+		.link = l, .text = l->cut_why ? l->cut_why : "its relay process has ended" });
+	return 0;
+}
+
 static int on_news(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
 	struct link *l = userdata;
@@ -76,12 +113,16 @@ static int on_news(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 
 void link_relay_watch(struct link *l)
 {
-	int r;
+	sd_event *event = l->device->manager->event;
+	struct link_relay *relay = &l->relay;
+	int r = 0;
 
-	if (!l->relay.pid)
+	if (!relay->pid)
 		return;
-	r = sd_event_add_io(l->device->manager->event, &l->relay.news, l->relay.sock, EPOLLIN,
-			    on_news, l);
+	if (relay->sock >= 0)
+		r = sd_event_add_io(event, &relay->news, relay->sock, EPOLLIN, on_news, l);
+	if (r >= 0 && l->fd < 0)
+		r = sd_event_add_io(event, &relay->death, relay->pidfd, EPOLLIN, on_death, l);
 	if (r < 0)
 		device_log(l->device, LOG_ERR, "cannot listen to a relay: %s", strerror(-r));
 }
@@ -92,9 +133,10 @@ const char *link_relay_why(struct link *l)
 
 	if (!r->pid)
 		return NULL;
-	while (!r->why[0] && take_news(r))
+	while (r->sock >= 0 && !r->why[0] && take_news(r))
 		;
-	return r->why[0] ? r->why : "the relay process died";
+	return r->why[0] ? r->why : r->sock < 0 ? "its relay process has ended"
+		: "the relay process died";
 }
 
 /* ---- the end ---- */
@@ -104,11 +146,20 @@ struct leaving {
 	sd_event_source *timer;
 };
 
-static bool has_ended(int pidfd)
+bool link_relay_dead(const struct link *l)
 {
-	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	return l->relay.pid && (l->relay.pidfd < 0 || has_ended(l->relay.pidfd));
+}
 
-	return poll(&p, 1, 0) == 1;
+static int kill_relay(int pidfd)
+{
+	return pidfd < 0 || syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0 ||
+	       errno == ESRCH ? 0 : -errno;
+}
+
+int link_relay_kill(const struct link *l)
+{
+	return l->relay.pid ? kill_relay(l->relay.pidfd) : -EOPNOTSUPP;
 }
 
 static int on_late(sd_event_source *s, uint64_t usec, void *userdata)
@@ -117,7 +168,7 @@ static int on_late(sd_event_source *s, uint64_t usec, void *userdata)
 
 	if (!has_ended(l->pidfd)) {
 		log_warning("a relay did not end when it should have: killed");
-		syscall(SYS_pidfd_send_signal, l->pidfd, SIGKILL, NULL, 0);
+		(void)kill_relay(l->pidfd);
 	}
 	sd_event_source_disable_unref(l->timer);
 	fd_close(l->pidfd);
@@ -127,7 +178,7 @@ static int on_late(sd_event_source *s, uint64_t usec, void *userdata)
 
 static void see_off(sd_event *event, int pidfd)
 {
-	struct leaving *l = has_ended(pidfd) ? NULL : calloc(1, sizeof(*l));
+	struct leaving *l = pidfd < 0 || has_ended(pidfd) ? NULL : calloc(1, sizeof(*l));
 
 	if (l) {
 		l->pidfd = pidfd;
@@ -146,8 +197,13 @@ void link_relay_end(struct link *l)
 	if (!r->pid)
 		return;
 	sd_event_source_disable_unref(r->news);
+	sd_event_source_disable_unref(r->death);
 	fd_close(r->sock);
 	fd_close(r->server_fd);
-	see_off(l->device->manager->event, r->pidfd);
+	/* A device that somebody takes over needs it still. */
+	if (l->device->manager->leaving)
+		fd_close(r->pidfd);
+	else
+		see_off(l->device->manager->event, r->pidfd);
 	*r = (struct link_relay){};
 }

@@ -1,6 +1,7 @@
 /* What the daemon has of a link's relay. */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
@@ -10,19 +11,28 @@ struct link;
 
 struct link_relay {
 	pid_t pid;			/* 0: there is none, and the rest says nothing */
+	uint64_t started;		/* as in struct relay */
 	int pidfd;
-	int sock;			/* struct relay_message come from it */
-	int server_fd;			/* duplicate of its socket to the server */
+	int sock;			/* struct relay_message come from it; -1: taken over */
+	int server_fd;			/* duplicate of its socket to the server; the same */
 	char why[RELAY_WHY_MAX];	/* it ended, or "" */
 	sd_event_source *news;
+	sd_event_source *death;
 };
 
 /* The connector's connection over FD, the server's socket, goes on by a relay: l->fd is then
  * the socket for the kernel.  0, or -errno and FD is closed. */
 _must_check_ int link_relay_start(struct link *l, int fd, const struct nbdd_tls_state *state);
-/* The socket whose other end is the server's. */
+/* It was started by an earlier nbdd as PID (0: none, or unknown) at STARTED. */
+void link_relay_adopt(struct link *l, pid_t pid, uint64_t started);
+/* It has one, and that is dead. */
+bool link_relay_dead(const struct link *l);
+/* End it, and with it the connection: 0, -EOPNOTSUPP (it has none), or another -errno. */
+int link_relay_kill(const struct link *l);
+/* The socket whose other end is the server's; -1: only the relay has it. */
 int link_server_fd(const struct link *l);
-/* The link is alive: listen to its relay, if it has one. */
+/* The link is alive: listen to its relay, if it has one; without a descriptor of the link its
+ * death is an EV_LINK_DEAD. */
 void link_relay_watch(struct link *l);
 /* Why it ended, escaped, as far as it has told; or NULL. */
 const char *link_relay_why(struct link *l);

@@ -137,6 +137,8 @@ int members_read(struct json_object *o, const struct member *table, size_t n, vo
 		const struct member *m = &table[i];
 		struct json_object *value;
 
+		if (m->optional && !json_object_object_get_ex(o, m->name, NULL))
+			continue;
 		r = member_get(o, m->name, types[m->type], &value, error, size);
 		if (r == 0)
 			r = read_value(m, value, (char *)into + m->offset, error, size);

@@ -1,6 +1,7 @@
 /* Members of a C struct as members of a JSON object, by a table; for state.c. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ struct member {
 	size_t offset;
 	uint64_t min, max;		/* of numbers; of a text, MAX is its array's size */
 	const char *const *words;	/* MEMBER_WORD: MAX of them */
+	bool optional;			/* it may be missing: what was there stays */
 };
 
 #define MEMBER(s, m) .offset = offsetof(struct s, m)
@@ -36,6 +38,6 @@ _must_check_ int member_get(struct json_object *o, const char *name, enum json_t
 
 _must_check_ int members_write(struct json_object *o, const struct member *table, size_t n,
 			       const void *from);
-/* Every member must be there and fit; -EINVAL with a sentence in ERROR. */
+/* Every member must be there, unless it is optional, and fit; -EINVAL with a sentence in ERROR. */
 _must_check_ int members_read(struct json_object *o, const struct member *table, size_t n,
 			      void *into, char *error, size_t size);

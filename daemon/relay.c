@@ -1,11 +1,14 @@
 #include "daemon/relay.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "daemon/child.h"
@@ -143,6 +146,43 @@ static void widen(const int pair[static 2])
 		(void)!setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
 }
 
+/* When it was started: by that a process is told from one that has its number later. */
+static int start_time(pid_t pid, uint64_t *ret)
+{
+	_cleanup_close_ int fd = -1;
+	char text[1024];
+	const char *p;
+	ssize_t n;
+
+	snprintf(text, sizeof(text), "/proc/%d/stat", pid);
+	fd = open(text, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	text[n] = '\0';
+	/* proc(5): the name, in parentheses, may hold anything; what is behind it is the third
+	 * field, and the start time the 22nd. */
+	p = strrchr(text, ')');
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	return p && sscanf(p, " %" SCNu64, ret) == 1 ? 0 : -EBADMSG;
+}
+
+int relay_find(pid_t pid, uint64_t started)
+{
+	/* In this order: the number is not given to another while the descriptor is held. */
+	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	uint64_t found;
+	int r;
+
+	if (pidfd < 0)
+		return -errno;
+	r = start_time(pid, &found);
+	if (r == 0 && found != started)
+		r = -ESRCH;
+	return r < 0 ? r : STEAL_FD(pidfd);
+}
+
 int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name, int server,
 		const struct nbdd_tls_state *state, uint64_t records, struct relay *ret)
 {
@@ -158,6 +198,8 @@ int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name
 					.role = SANDBOX_RELAY, .prepare = hold_memory,
 					.run = relay_main, .arg = &work, .lasting = true },
 				&relay.sock, &relay.pidfd, &relay.pid);
+	if (r >= 0)		/* it is not reaped before this returns */
+		r = start_time(relay.pid, &relay.started);
 	if (r >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		r = -errno;
 	if (r >= 0) {

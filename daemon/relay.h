@@ -32,6 +32,7 @@ struct relay_message {
 /* A relay as it was started; all descriptors are the caller's. */
 struct relay {
 	pid_t pid;
+	uint64_t started;		/* clock ticks since the boot: with PID, which it is */
 	int pidfd;
 	int sock;			/* its messages */
 	int kernel;			/* the end of its pair for the nbd driver */
@@ -42,3 +43,7 @@ struct relay {
 _must_check_ int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name,
 			     int server, const struct nbdd_tls_state *state, uint64_t records,
 			     struct relay *ret);
+
+/* A pidfd of the relay that an earlier nbdd started as PID at STARTED; -ESRCH: it has ended;
+ * or another -errno. */
+_must_check_ int relay_find(pid_t pid, uint64_t started);

@@ -64,6 +64,10 @@ static const struct member link_members[] = {
 	{ "inode", MEMBER_U64, MEMBER(state_link, sock.inode), .max = INT64_MAX },
 	{ "peer", MEMBER_STRING(state_link, peer) },
 	{ "since-usec", MEMBER_U64, MEMBER(state_link, since_real_usec), .max = INT64_MAX },
+	{ "relay-pid", MEMBER_U32, MEMBER(state_link, relay_pid), .max = STATE_PID_MAX,
+	  .optional = true },
+	{ "relay-started", MEMBER_U64, MEMBER(state_link, relay_started), .max = INT64_MAX,
+	  .optional = true },
 };
 
 static const struct member tls_members[] = {

@@ -2,7 +2,8 @@
  * same text in a live handover.
  *
  * One line, `nbdd-state VERSION LENGTH SHA256`, and LENGTH bytes of a JSON object.  Members
- * that are not known are passed over; a version that is not known is refused. */
+ * that are not known are passed over; a version that is not known is refused.  So a member
+ * that came later is optional, and the version stays, when either nbdd does without it. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,6 +21,7 @@
 #define STATE_TEXT_MAX		(128u << 10)	/* bytes, the first line included */
 #define STATE_ERROR_MAX		512
 #define STATE_BOOT_ID_MAX	40
+#define STATE_PID_MAX		(1u << 22)	/* PID_MAX_LIMIT of linux/threads.h */
 
 enum state_phase {
 	PHASE_ATTACHING,	/* the kernel has it, or NBD_CMD_CONNECT never came so far */
@@ -40,6 +42,8 @@ struct state_link {
 	struct nbdk_sock sock;
 	char peer[128];
 	uint64_t since_real_usec;
+	uint32_t relay_pid;		/* 0: no relay, or of an nbdd that did not write it */
+	uint64_t relay_started;		/* clock ticks since the boot, as in /proc/PID/stat */
 	struct link_tls tls;
 };
 

@@ -9,7 +9,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.wait import Stopwatch, wait_until
 from tests.harness.workload import Workload
 from tests.kernel.disk import mounted
-from tests.kernel.tls_guest import Misbehaving, install, nbds, tls_server
+from tests.kernel.tls_guest import Misbehaving, cut_server, install, nbds, tls_server
 
 pytestmark = pytest.mark.guest
 CIPHERS = ('AES-128-GCM', 'AES-256-GCM', 'CHACHA20-POLY1305')
@@ -189,7 +189,7 @@ def test_a_key_is_changed_before_it_is_used_up(guest, at):
 
 
 def test_relays_go_on_without_the_daemon_and_end_with_the_device(guest, at):
-    with tls_server(guest, at, 'alone') as server:
+    with cut_server(guest, at, 'alone') as server:
         d = Daemon(guest).start()
         device = attach(d, server, at, 'alone', connections=2)
         pids = relays(d, 'alone')
@@ -198,12 +198,31 @@ def test_relays_go_on_without_the_daemon_and_end_with_the_device(guest, at):
         d.process.wait()
         w.wait_flowing(10)
         assert all(guest.exists(f'/proc/{pid}') for pid in pids)
-        # The next one takes the device over.
+        # The next one takes the device over, and knows its relays.
         d.start()
-        s = d.wait_state('alone', 'connected')
-        assert s['outages']['count'] == 0 and not s['tls']['in_kernel']
+        before = d.wait_state('alone', 'connected')
+        assert before['outages']['count'] == 0 and not before['tls']['in_kernel']
+        assert [c['relay'] for c in before['connections']] == pids
         w.wait_flowing(10)
         w.finish()
+        # One that dies costs its own connection, and no other.  (Idle: with two connections
+        # a request in flight would wait for half a minute.)
+        guest.kill(pids[1], signal.SIGKILL)
+
+        def replaced():
+            first, second = d.status('alone')['connections']
+            assert second['relay'] and second['relay'] != pids[1]
+            return first, second
+        first, second = wait_until(replaced, 10)
+        assert (first['relay'], first['since']) == (pids[0], before['connections'][0]['since'])
+        assert d.status('alone')['outages']['count'] == 0
+        assert 'lost: its relay process has ended' in d.log()
+        # One whose descriptor is lost can be ended.
+        d.ctl('reconnect', 'alone')
+        wait_until(lambda: not guest.exists(f'/proc/{pids[0]}'), 10, 'the relay to end')
+        old = {pids[0], second['relay']}
+        pids = wait_until(lambda: old.isdisjoint(new := relays(d, 'alone')) and new, 10)
+        guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=1M', 'count=4', 'iflag=direct'])
         d.detach('alone')
         wait_until(lambda: not any(guest.exists(f'/proc/{pid}') for pid in pids), 10,
                    'the relays to end')

@@ -1,5 +1,6 @@
 /* The state of a device as text. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,30 @@ TEST(state_is_the_same_after_it_was_written_and_read)
 	state_deinit(&a);
 	state_deinit(&b);
 	free(text);
+}
+
+/* As an nbdd wrote it before there were relays, and one that knows of them. */
+TEST(state_tells_of_a_links_relay_if_it_can)
+{
+	static const char *const members[] = {
+		"\"relay-pid\":4194304,\"relay-started\":77,", "\"relay-pid\":4194305,",
+		"\"relay-pid\":-1,", "\"relay-pid\":\"1\",", "\"relay-started\":-1,",
+	};
+	char text[sizeof(OBJECT) + 64], error[STATE_ERROR_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
+		const char *rest = strstr(OBJECT, "\"inode\"");
+		struct state s = {};
+
+		snprintf(text, sizeof(text), "%.*s%s%s", (int)(rest - OBJECT), OBJECT, members[i],
+			 rest);
+		CHECK_INT(state_parse_object(text, strlen(text), &s, error), i ? -EINVAL : 0);
+		if (i == 0)
+			CHECK_INT(s.links[0].relay_pid, 1 << 22);
+		if (i == 0)
+			CHECK_INT(s.links[0].relay_started, 77);
+		state_deinit(&s);
+	}
 }
 
 TEST(state_of_another_version_is_told_apart_from_a_broken_one)
