@@ -317,6 +317,15 @@ class Guest(Machine):
             return False
         return os.path.basename(path) in self.list(os.path.dirname(path))
 
+    def stats(self):
+        """/proc/PID/stat of every process."""
+        return [os.fsdecode(t) for t in self.request('ps').split(b'\0') if t]
+
+    def call(self, socket, method, parameters):
+        """A call of a Varlink service: its reply.  No process is started for it."""
+        message = json.dumps({'method': method, 'parameters': parameters})
+        return json.loads(self.request('call', socket, message).rstrip(b'\0'))
+
     def port(self):
         """A TCP port that no server of this guest has yet."""
         self.next_port += 1

@@ -60,18 +60,25 @@ class Machine:
         """The numbers of the open file descriptors of PID."""
         return sorted(int(n) for n in self.list(f'/proc/{pid}/fd'))
 
-    def processes(self):
-        """{pid: (name, state, parent's pid)} of every process and thread group."""
-        found = {}
+    def stats(self):
+        """/proc/PID/stat of every process and thread group."""
+        found = []
         for name in self.list('/proc'):
             if name.isdigit():
                 try:
-                    stat = self.read(f'/proc/{name}/stat')
+                    found.append(self.read(f'/proc/{name}/stat'))
                 except OSError:
-                    continue                    # it has ended since
-                comm = stat[stat.index('(') + 1:stat.rindex(')')]
-                state, parent = stat[stat.rindex(')') + 2:].split()[:2]
-                found[int(name)] = (comm, state, int(parent))
+                    pass                        # it has ended since
+        return found
+
+    def processes(self):
+        """{pid: (name, state, parent's pid)} of every process and thread group."""
+        found = {}
+        for stat in self.stats():
+            pid, rest = stat.split(' (', 1)
+            comm, rest = rest.rsplit(') ', 1)
+            state, parent = rest.split()[:2]
+            found[int(pid)] = (comm, state, int(parent))
         return found
 
     def children(self, pid):
