@@ -12,6 +12,7 @@
 #include "daemon/event.h"
 #include "daemon/link.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/manager.h"
 #include "daemon/proto/manager.h"
 #include "daemon/proto/varlink.h"
@@ -224,6 +225,22 @@ static void method_status(struct varlink_call *call, struct json_object *params,
 		control_reply_error(call, CONTROL_ERROR_BUSY, "message", "too many watch already");
 }
 
+static void method_metrics(struct varlink_call *call, struct json_object *params,
+			   void *userdata)
+{
+	_cleanup_free_ char *text = NULL;
+	struct json_object *reply;
+	size_t len;
+
+	if (metrics_text(userdata, &text, &len) < 0) {
+		control_reply_error(call, CONTROL_ERROR_FAILED, "message", "out of memory");
+		return;
+	}
+	reply = json_object_new_object();
+	json_object_object_add(reply, "text", json_object_new_string_len(text, (int)len));
+	varlink_call_reply(call, reply);
+}
+
 static void method_reconnect(struct varlink_call *call, struct json_object *params,
 			     void *userdata)
 {
@@ -254,6 +271,7 @@ static const struct varlink_method methods[] = {
 	{ "Attach", true, control_method_attach },
 	{ "Detach", true, method_detach },
 	{ "Status", false, method_status },
+	{ "Metrics", false, method_metrics },
 	{ "Reconnect", true, method_reconnect },
 	{ "Move", true, control_method_move },
 	{ "Reload", true, control_method_reload },

@@ -90,6 +90,7 @@ struct device {
 	uint64_t retry_at_usec;		/* monotonic; 0: none */
 	uint64_t trouble_usec;		/* when the first attempt failed, monotonic */
 	unsigned attempts;		/* since all was well */
+	uint64_t all_attempts;		/* since nbdd has it */
 	char last_error[DEVICE_REASON_MAX];
 	char logged[DEVICE_REASON_MAX];		/* the last error that the log has */
 	char refusal[DEVICE_REASON_MAX];	/* why the last server was not resumed */

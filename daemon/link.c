@@ -165,6 +165,24 @@ int link_connect_candidate(struct link *l, const struct target *target,
 	return connect_to(l, target, tls, limit_usec, samples);
 }
 
+bool link_network(const struct link *l, struct link_network *ret)
+{
+	struct nbdk_sock_info lost;
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+
+	if (l->state != LINK_ALIVE)
+		return false;
+	if (l->fd < 0 && nbdk_diag_ask(l->device->manager->diag, &l->sock, &lost) == 0)
+		info = (struct tcp_info){ .tcpi_rtt = lost.rtt_usec,
+					  .tcpi_total_retrans = lost.retransmits };
+	else if (l->fd < 0 ||
+		 getsockopt(link_server_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+		return false;
+	*ret = (struct link_network){ info.tcpi_rtt, info.tcpi_total_retrans };
+	return true;
+}
+
 bool link_hung_up(const struct link *l)
 {
 	struct pollfd p = { .fd = l->fd, .events = POLLRDHUP };

@@ -56,6 +56,11 @@ void link_set_keepalive(struct link *l);
 void link_alive(struct link *l);
 /* Close, cancel, forget: back to IDLE. */
 void link_reset(struct link *l);
+/* What TCP knows of the way to the server; false: it is not TCP, or not connected. */
+struct link_network {
+	uint64_t rtt_usec, retransmits;
+};
+_must_check_ bool link_network(const struct link *l, struct link_network *ret);
 /* Has the socket hung up, whatever the watch knows of it yet? */
 bool link_hung_up(const struct link *l);
 /* The kernel has had it since an earlier nbdd, SINCE (CLOCK_REALTIME).  FD is its descriptor,

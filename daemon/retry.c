@@ -53,6 +53,7 @@ void retry_after_failure(struct device *d, enum connect_failure failure)
 {
 	uint32_t random = 0;
 
+	d->all_attempts++;
 	if (d->attempts++ == 0)
 		d->trouble_usec = now_usec();
 	if (d->target.n_servers) {

@@ -1,12 +1,9 @@
 #include "daemon/status.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "daemon/log.h"
 #include "daemon/move.h"
@@ -67,21 +64,14 @@ static const char *link_state_name(const struct link *l)
 static struct json_object *link_status(const struct link *l)
 {
 	struct json_object *o = json_object_new_object();
-	struct nbdk_sock_info lost;
-	struct tcp_info info = {};
-	socklen_t len = sizeof(info);
+	struct link_network network = {};
 
-	if (l->fd < 0 && l->state == LINK_ALIVE &&
-	    nbdk_diag_ask(l->device->manager->diag, &l->sock, &lost) == 0)
-		info = (struct tcp_info){ .tcpi_rtt = lost.rtt_usec,
-					  .tcpi_total_retrans = lost.retransmits };
-	else if (l->fd < 0 ||
-		 getsockopt(link_server_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
-		info = (struct tcp_info){};
+	if (!link_network(l, &network))
+		network = (struct link_network){};
 	add_string(o, "state", link_state_name(l));
 	add_string(o, "peer", l->peer);
-	add_int(o, "rtt_usec", info.tcpi_rtt);
-	add_int(o, "retransmits", info.tcpi_total_retrans);
+	add_int(o, "rtt_usec", network.rtt_usec);
+	add_int(o, "retransmits", network.retransmits);
 	add_int(o, "since", l->since_real_usec);
 	add(o, "relay", l->relay.pid ? json_object_new_int(l->relay.pid) : NULL);
 	return o;

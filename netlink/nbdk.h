@@ -111,14 +111,14 @@ struct nbdk_info {
 	uint64_t size;			/* bytes */
 	bool read_only;
 	uint32_t logical_block_size;
-	uint64_t reads, read_bytes, writes, write_bytes;	/* since boot, completed */
+	uint64_t reads, read_bytes, read_usec, writes, write_bytes, write_usec; /* since boot */
 	unsigned in_flight;
 };
 
 /* -ENOENT: no such device; -ENODEV: no nbd driver. */
 int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret);
 
-/* A descriptor that tells, without opening a file, of the connection's end; or -errno. */
+/* A descriptor that tells, without opening a file, of the connection's end; -errno. */
 int nbdk_life_open(unsigned index);
 bool nbdk_life_goes_on(int fd);
 

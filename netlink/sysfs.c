@@ -11,6 +11,7 @@
 
 #include "lib/util/buffer.h"
 #include "lib/util/cleanup.h"
+#include "lib/util/clock.h"
 #include "lib/util/units.h"
 #include "netlink/nbdk.h"
 #include "netlink/sysfs.h"
@@ -64,16 +65,18 @@ static int read_u64(int dir, const char *name, uint64_t *ret)
 static int read_stat(int dir, struct nbdk_info *info)
 {
 	char text[512];
-	uint64_t read_sectors, write_sectors;
+	uint64_t read_sectors, write_sectors, read_ms, write_ms;
 	int r = sysfs_read_text(dir, "stat", text, sizeof text);
 
 	if (r < 0)
 		return r;
 	if (sscanf(text,
-		   "%" SCNu64 "%*u%" SCNu64 "%*u%" SCNu64 "%*u%" SCNu64 "%*u%u",
-		   &info->reads, &read_sectors, &info->writes, &write_sectors,
-		   &info->in_flight) != 5)
+		   "%" SCNu64 "%*u%" SCNu64 "%" SCNu64 "%" SCNu64 "%*u%" SCNu64 "%" SCNu64 "%u",
+		   &info->reads, &read_sectors, &read_ms, &info->writes, &write_sectors,
+		   &write_ms, &info->in_flight) != 7)
 		return -EBADMSG;
+	info->read_usec = read_ms * USEC_PER_MSEC;
+	info->write_usec = write_ms * USEC_PER_MSEC;
 	info->read_bytes = read_sectors * SYSFS_SECTOR;
 	info->write_bytes = write_sectors * SYSFS_SECTOR;
 	return 0;

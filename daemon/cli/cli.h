@@ -135,6 +135,9 @@ bool terminal_colour(FILE *f);
 /* Of the terminal on F; 0: none. */
 void terminal_size(FILE *f, unsigned *ret_columns, unsigned *ret_lines);
 
+/* metrics.c: print the metrics, or write them to PATH in one step. */
+int cli_metrics(const struct cli *cli, const char *path);
+
 /* watch.c */
 int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
 

@@ -27,10 +27,14 @@ const struct cli_verb cli_verbs[] = {
 	      "then on, and what they have not yet written is lost: a filesystem may need "
 	      "a check and programs may lose data." } },
 	  1, 1, NULL, verb_detach },
-	{ "status", "[DEVICE] [--json | --watch]", "Show the devices and how they are.",
+	{ "status", "[DEVICE] [--json | --watch | --prometheus [--output=FILE]]",
+	  "Show the devices and how they are.",
 	  "DEVICE is " DEVICE_WORDS "; with it, everything that is known of this one.",
 	  { { "json", NULL, "Print a JSON array with one object for each device." },
-	    { "watch", NULL, "Go on showing changes until interrupted." } },
+	    { "watch", NULL, "Go on showing changes until interrupted." },
+	    { "prometheus", NULL, "Print metrics of all devices for Prometheus." },
+	    { "output", "FILE", "Write the metrics to FILE, in one step; nbdd_up is 0 there "
+	      "when nbdd does not run." } },
 	  0, 1, NULL, verb_status },
 	{ "list", "URI [--json] [--tls-KEY=VALUE ...]", "List the exports of a server.", NULL,
 	  { { "json", NULL, "Print a JSON object." } },

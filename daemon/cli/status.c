@@ -1,6 +1,6 @@
 #include "daemon/cli/cli.h"
 
-enum { OPTION_JSON, OPTION_WATCH };
+enum { OPTION_JSON, OPTION_WATCH, OPTION_PROMETHEUS, OPTION_OUTPUT };
 
 struct fetched {
 	const struct cli *cli;
@@ -49,13 +49,29 @@ static void print_devices(struct json_object *devices, bool detail)
 		show_devices(stdout, devices, width, colour, 0);
 }
 
+/* Does what A asks for make sense together? */
+static int check_options(const struct cli *cli, const struct cli_arguments *a)
+{
+	if (!!a->options[OPTION_JSON] + !!a->options[OPTION_WATCH] +
+	    !!a->options[OPTION_PROMETHEUS] > 1)
+		return cli_error(cli, CLI_USAGE, "status: --json, --watch and --prometheus "
+				 "exclude each other");
+	if (a->options[OPTION_PROMETHEUS] && a->n_words)
+		return cli_error(cli, CLI_USAGE, "status: --prometheus is about all devices");
+	if (a->options[OPTION_OUTPUT] && !a->options[OPTION_PROMETHEUS])
+		return cli_error(cli, CLI_USAGE, "status: --output goes with --prometheus");
+	return CLI_OK;
+}
+
 int verb_status(struct cli *cli, const struct cli_arguments *a)
 {
 	struct json_object *params = NULL, *devices;
-	int r;
+	int r = check_options(cli, a);
 
-	if (a->options[OPTION_JSON] && a->options[OPTION_WATCH])
-		return cli_error(cli, CLI_USAGE, "status: --json and --watch exclude each other");
+	if (r != CLI_OK)
+		return r;
+	if (a->options[OPTION_PROMETHEUS])
+		return cli_metrics(cli, a->options[OPTION_OUTPUT]);
 	if (a->n_words) {
 		params = cli_must(json_object_new_object());
 		json_object_object_add(params, "device",

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from tests.control import prometheus
 from tests.control.idl import Interface
 from tests.control.test_nbdctl import FAILED, HELD, NO_DEVICE, OK, PERMISSION, USAGE
 from tests.harness.daemon import Daemon
@@ -73,6 +74,49 @@ def test_attach_status_reconnect_detach(daemon, server):
     assert daemon.status() == []
 
 
+def test_metrics_are_what_prometheus_expects(guest, daemon, tmp_path):
+    with Nbdkit(guest, tcp=True) as server:
+        see_metrics(daemon, server, tmp_path)
+
+
+def see_metrics(daemon, server, tmp_path):
+    device = daemon.attach(server.uri, name='a')
+    daemon.machine.run(['dd', f'if={device}', 'of=/dev/null', 'bs=64k', 'count=16',
+                        'iflag=direct'])
+    text = daemon.ctl('status', '--prometheus').out
+    assert prometheus.promtool('check', 'metrics', text=text) == ''
+    assert {n: t for n, t in re.findall('^# TYPE (\\w+) (\\w+)', text, re.M)} == \
+        prometheus.names()
+    now, of = prometheus.samples(text), f'device="{device[5:]}",name="a"'
+    assert now[f'nbdd_device_read_bytes_total{{{of}}}'] >= 1 << 20
+    assert now[f'nbdd_device_reads_completed_total{{{of}}}'] >= 16
+    assert now[f'nbdd_device_size_bytes{{{of}}}'] == 64 << 20
+    assert now[f'nbdd_device_info{{{of},uri="{server.uri}"}}'] == 1
+    assert now[f'nbdd_connection_up{{{of},connection="0"}}'] == 1
+    assert 0 < now[f'nbdd_connection_rtt_seconds{{{of},connection="0"}}'] < 1
+
+    def states(metrics):
+        return {k.rsplit('"', 2)[1] for k, v in metrics.items()
+                if k.startswith(f'nbdd_device_state{{{of}') and v}
+    assert states(now) == {'connected'}
+    server.kill()
+    daemon.wait_state('a', 'reconnecting')
+    wait_until(lambda: daemon.status('a')['retry']['attempts'] > 1)
+    file = f'{daemon.machine.path}/nbdd.prom'
+    daemon.ctl('status', '--prometheus', f'--output={file}')
+    # The directory is this machine's, too; the unit makes such a link.
+    (tmp_path / 'nbdd.prom').symlink_to(file)
+    now = prometheus.samples(prometheus.exported(tmp_path))
+    assert now['node_textfile_scrape_error'] == 0
+    assert states(now) == {'reconnecting'}
+    assert now[f'nbdd_device_outages_total{{{of}}}'] == 1
+    assert now[f'nbdd_device_outage_seconds_total{{{of}}}'] > 0
+    assert now[f'nbdd_device_reconnect_attempts_total{{{of}}}'] >= 2
+    assert f'nbdd_connection_rtt_seconds{{{of},connection="0"}}' not in now
+    server.start()
+    daemon.wait_state('a', 'connected')
+
+
 def test_what_cannot_be_done_has_its_status_and_says_why(daemon, server):
     assert 'none' in fails(daemon, NO_DEVICE, 'attach', 'none')
     assert 'none' in fails(daemon, NO_DEVICE, 'detach', 'none')
@@ -103,7 +147,7 @@ def test_the_manual_says_who_may_call_each_method_and_the_daemon_heeds_it(guest,
     may = {who: set(re.findall(r'^\.BR (\w+)', text, re.M)) for who, text in re.findall(
         r'^(Anybody|Only root) may call\n((?:\.BR .*\n)+)', page, re.M)}
     methods = Interface(TEXT).methods
-    assert may['Anybody'] == {'Status'}
+    assert may['Anybody'] == {'Status', 'Metrics'}
     assert may['Only root'] == set(methods) - may['Anybody']
     for method in methods:
         # Without parameters none of them does anything.

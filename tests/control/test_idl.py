@@ -13,7 +13,8 @@ TEXT = (ROOT / 'daemon/proto/io.nbdd.Manager.varlink').read_text()
 def test_the_interface_is_well_formed():
     i = Interface(TEXT)
     assert i.name == 'io.nbdd.Manager'
-    assert set(i.methods) == {'Attach', 'Detach', 'Status', 'Reconnect', 'Move', 'Reload'}
+    assert set(i.methods) == {'Attach', 'Detach', 'Status', 'Metrics', 'Reconnect', 'Move',
+                              'Reload'}
 
 
 def test_every_part_says_what_it_is_for():

@@ -10,6 +10,7 @@
 
 #include "daemon/backoff.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/sample.h"
 #include "daemon/target.h"
 #include "lib/util/clock.h"
@@ -126,6 +127,18 @@ TEST(a_block_differs_only_if_nobody_wrote_it_meanwhile)
 	samples_compare(&s, &(struct digests){}, &(struct digests){}, &(struct digests){}, &c);
 	CHECK_INT(s.n, 1);
 	CHECK_INT(c.changing, 1);
+}
+
+TEST(a_label_of_a_metric_is_escaped)
+{
+	char *text;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	metrics_label(out, "a\\b\"c\nd\xff\xc3\xa9");
+	fclose(out);
+	CHECK_STR(text, "a\\\\b\\\"c\\\\x0ad\\\\xff\xc3\xa9");
+	free(text);
 }
 
 /* Lines that a full pipe does not take come later, in order, and the rest is counted. */
