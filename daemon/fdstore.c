@@ -11,12 +11,19 @@
 #define TEXT_ROOM	128
 
 /* A descriptor that hangs up systemd drops by itself. */
-int fdstore_put(struct manager *m, const char *name, int fd)
+static int put(struct manager *m, const char *name, int fd)
 {
 	char text[TEXT_ROOM * 2];
 
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name);
 	return notify_send_fd(m->notify, text, fd);
+}
+
+void fdstore_genl(struct manager *m)
+{
+	m->genl_due = put(m, FDSTORE_GENL, kworker_fd(m->worker)) == -EAGAIN;
+	if (m->genl_due)
+		save_later(m);
 }
 
 static void link_name(char name[static TEXT_ROOM], const struct link *l)
@@ -33,7 +40,7 @@ void fdstore_link(struct link *l)
 	if (l->stored || l->fd < 0 || l->state != LINK_ALIVE)
 		return;
 	link_name(name, l);
-	l->stored = fdstore_put(m, name, l->fd) >= 0;
+	l->stored = put(m, name, l->fd) >= 0;
 	if (!l->stored)
 		save_later(m);
 }

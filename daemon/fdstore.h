@@ -10,9 +10,8 @@ struct manager;
 
 #define FDSTORE_GENL	"genl"
 
-/* 0; -EAGAIN: not now. */
-int fdstore_put(struct manager *m, const char *name, int fd);
-/* A link that lives is put in, one that has ended is taken out.  What cannot be sent now is
- * sent later. */
+/* What cannot be sent now is sent later. */
+void fdstore_genl(struct manager *m);
+/* A link that lives is put in, one that has ended is taken out. */
 void fdstore_link(struct link *l);
 void fdstore_drop_link(struct link *l);

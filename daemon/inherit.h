@@ -7,6 +7,7 @@ struct inherited {
 	int listen;			/* the control socket, or -1 */
 	int genl;			/* of an earlier nbdd's kernel worker, or -1 */
 	struct adopt_fds links;
+	bool handed_over;		/* by an nbdd that still runs */
 };
 
 #define INHERITED_NULL ((struct inherited){ .listen = -1, .genl = -1 })

@@ -18,9 +18,9 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/newroot.h"
-#include "daemon/notify.h"
 #include "daemon/power.h"
 #include "daemon/reload.h"
+#include "daemon/status.h"
 #include "lib/util/cleanup.h"
 
 static const char usage_text[] =
@@ -220,7 +220,7 @@ static int serve(const struct manager_options *o, sd_event *event, struct start 
 	if (r >= 0) {
 		(void)handover_listen(m, s->lock, &next);
 		if (s->from.sock < 0)
-			(void)notify_send(m->notify, "READY=1");
+			status_ready(m);
 		log_info("ready: %zu device%s to attach", m->n_devices,
 			 m->n_devices == 1 ? "" : "s");
 		r = sd_event_loop(event);

@@ -269,12 +269,12 @@ static int open_all(struct manager *m, struct inherited *inherited)
 	if (r < 0)
 		return fail(r, "cannot set up the event loop");
 	/* Not before a predecessor has ended, when there is one. */
-	r = m->options.replace && inherited->listen >= 0 ? 0 : notify_open(&m->notify);
+	r = inherited->handed_over ? 0 : notify_open(&m->notify);
 	if (r < 0)
 		log_warning("cannot tell systemd anything: %s", strerror(-r));
 	r = open_kernel(m, STEAL_FD(inherited->genl));
 	if (r >= 0)
-		(void)fdstore_put(m, FDSTORE_GENL, kworker_fd(m->worker));
+		fdstore_genl(m);
 	if (r >= 0 && resume_watch(m) < 0)
 		log_warning("cannot tell when the machine was suspended");
 	return r < 0 ? r : control_open(m, STEAL_FD(inherited->listen));

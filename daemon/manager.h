@@ -58,6 +58,7 @@ struct manager {
 	bool load_due, conf_readable;
 	sd_event_source *clock;		/* resume.h */
 	uint64_t suspended_usec;	/* since the start of the machine, as last seen */
+	bool ready_due, genl_due;	/* systemd's socket was full */
 	bool leaving;			/* devices stay, for the next nbdd */
 };
 

@@ -8,6 +8,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/status.h"
 #include "daemon/store.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
@@ -80,6 +81,10 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata)
 	struct manager *m = userdata;
 
 	m->save_timer = sd_event_source_disable_unref(m->save_timer);
+	if (m->ready_due)
+		status_ready(m);
+	if (m->genl_due)
+		fdstore_genl(m);
 	for (size_t i = 0; i < m->n_devices; i++) {
 		save_device(m->devices[i]);
 		for (size_t k = 0; k < m->devices[i]->n_links; k++)

@@ -12,6 +12,7 @@
 #include "daemon/proto/varlink.h"
 #include "daemon/tls_status.h"
 #include "daemon/report.h"
+#include "daemon/save.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "netlink/nbdk.h"
@@ -314,6 +315,13 @@ void status_lost(const struct device *d)
 
 	for (size_t i = 0; w && i < w->n; i++)
 		w->list[i].lost |= strcmp(w->list[i].name, d->name) == 0;
+}
+
+void status_ready(struct manager *m)
+{
+	m->ready_due = notify_send(m->notify, "READY=1") == -EAGAIN;
+	if (m->ready_due)
+		save_later(m);
 }
 
 static void tell_systemd(const struct manager *m)

@@ -22,5 +22,7 @@ struct varlink_call;
 int status_watch(struct manager *m, struct varlink_call *call, const char *name);
 /* A change: tell the watchers and systemd, soon. */
 void status_changed(struct manager *m);
+/* systemd may go on with what comes after us; it learns it later when it is busy now. */
+void status_ready(struct manager *m);
 /* Those who watch D are to know that nobody has detached it. */
 void status_lost(const struct device *d);

@@ -15,6 +15,7 @@
 #include "daemon/manager.h"
 #include "daemon/notify.h"
 #include "daemon/passing.h"
+#include "daemon/status.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "lib/util/escape.h"
@@ -126,6 +127,7 @@ static int keep_rest(struct takeover *t, struct passing *p)
 	t->lock = p->fds[0];
 	t->inherited.listen = p->fds[1];
 	t->inherited.genl = p->fds[2];
+	t->inherited.handed_over = true;
 	p->n_fds = 0;
 	set_variable("NOTIFY_SOCKET", notify);
 	set_variable("WATCHDOG_USEC", watchdog);
@@ -248,7 +250,7 @@ static int on_old_end(sd_event_source *s, int fd, uint32_t revents, void *userda
 	t->sock = fd_close(t->sock);
 	if (notify_open(&m->notify) < 0 || !m->notify)
 		return 0;
-	(void)notify_send(m->notify, "READY=1");
+	status_ready(m);
 	/* What was connected meanwhile is not yet in the store; the rest is, and stays. */
 	for (size_t i = 0; i < m->n_devices; i++)
 		for (size_t k = 0; k < m->devices[i]->n_links; k++) {

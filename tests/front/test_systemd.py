@@ -16,6 +16,7 @@ from tests.harness.wait import wait_until
 
 pytestmark = pytest.mark.guest
 HERE = ROOT / 'tests' / 'front'
+SECONDS = 300           # for all of it, which takes 30 on an idle machine
 
 NBDTAB = '''\
 nbd0 127.0.0.1 data
@@ -66,8 +67,8 @@ Environment=TREE=%(tree)s BUILD=%(build)s
 StandardOutput=file:/run/share/output
 StandardError=inherit
 ExecStart=/bin/sh %(tree)s/tests/front/systemd-inside
-TimeoutStartSec=100
-''' % {'tree': ROOT, 'build': BUILD},
+TimeoutStartSec=%(seconds)d
+''' % {'tree': ROOT, 'build': BUILD, 'seconds': SECONDS - 60},
 }
 LOG = '[Service]\nStandardError=append:/run/share/log\n'
 
@@ -121,7 +122,7 @@ def boot(share):
              f'TREE={ROOT}', f'BUILD={BUILD}'], stdin=subprocess.DEVNULL, stdout=console,
             stderr=console, env={**os.environ, 'TMPDIR': '/dev/shm'}, start_new_session=True)
     try:
-        wait_until(lambda: uml.poll() is not None, 150, 'the guest to end')
+        wait_until(lambda: uml.poll() is not None, SECONDS, 'the guest to end')
     finally:
         uml.kill()
         uml.wait()
@@ -145,7 +146,7 @@ def test_the_boot_mounts_what_is_there_and_does_not_wait_for_what_is_not(said):
     assert [said[k] for k in ('boot', 'plain', 'named', 'swap')] == ['yes', 'yes', 'yes',
                                                                      '/dev/nbd3']
     assert (said['away'], said['away_state']) == ('no', 'activating')
-    assert int(said['up']) < 60
+    assert said['jobs_for_away'] == ''
 
 
 def test_a_nofail_device_is_mounted_when_its_server_comes(said):
@@ -183,7 +184,7 @@ def test_isolate_leaves_devices_and_what_is_on_them(said):
 
 
 def test_shutdown_unmounts_then_detaches_and_loses_nothing(said):
-    assert said['off'] < 30
+    assert said['off'] < 60, 'a unit did not end when asked'
     assert said['end'] == 'at the end\n'
     status, text = said['fsck']
     assert status == 0, text
