@@ -1,6 +1,7 @@
 """Fixtures for every test: machines, and what they said when a test fails."""
 import pytest
 
+from tests.harness.daemon import recover
 from tests.harness.guest import Guest
 from tests.harness.paths import BUILD
 from tests.harness.proc import Host
@@ -17,7 +18,7 @@ def remember(request, machine):
     request.node.session.stash.setdefault(MACHINES, []).append(machine)
 
 
-MACHINES = pytest.StashKey()
+MACHINES, FAILED = pytest.StashKey(), pytest.StashKey()
 
 
 @pytest.fixture
@@ -58,10 +59,22 @@ def build():
 
 
 @pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item):
+    """A guest, and a daemon in it, may be there for further tests."""
+    yield
+    if FAILED in item.stash:
+        for machine in item.session.stash.get(MACHINES, []):
+            if isinstance(machine, Guest):
+                machine.run(['ip', 'link', 'set', 'lo', 'up'])
+                recover(machine)
+
+
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.when != 'call' or not report.failed:
         return
+    item.stash[FAILED] = True
     for machine in item.session.stash.get(MACHINES, []):
         if isinstance(machine, Guest):
             report.sections.append(('guest console', machine.console()[-4000:]))

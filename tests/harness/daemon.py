@@ -26,7 +26,8 @@ class Daemon:
         self.config_path = f'{machine.path}/nbdd{number}.conf'
         machine.write(self.nbdtab_path, nbdtab)
         machine.write(self.config_path, config)
-        self.process = None
+        self.process, self.spawned = None, []
+        machine.all_daemons = [*getattr(machine, 'all_daemons', ()), self]
 
     @property
     def pid(self):
@@ -36,10 +37,13 @@ class Daemon:
     def socket(self):
         return f'{self.runtime_dir}/control'
 
+    def argv(self, *options):
+        return [str(NBDD), *options, f'--config={self.config_path}',
+                f'--nbdtab={self.nbdtab_path}', f'--runtime-dir={self.runtime_dir}']
+
     def spawn(self, *options, wrapper=()):
-        return self.machine.spawn(
-            [*wrapper, NBDD, *options, f'--config={self.config_path}',
-             f'--nbdtab={self.nbdtab_path}', f'--runtime-dir={self.runtime_dir}'], env=self.env)
+        self.spawned.append(self.machine.spawn([*wrapper, *self.argv(*options)], env=self.env))
+        return self.spawned[-1]
 
     @staticmethod
     def wait_ready(process):
@@ -123,11 +127,20 @@ class Daemon:
     def zombies(self):
         return [p for p, (_, state) in self.machine.children(self.pid).items() if state == 'Z']
 
+    def clear(self):
+        """Detach what is attached, in use or not."""
+        for s in self.status():
+            self.detach(s['device'] or s['name'], '--force', check=False)
+
+    def abandon(self):
+        """End every nbdd that there is, however it is; devices stay."""
+        for p in self.spawned:
+            p.kill(signal.SIGKILL, group=True)
+
     def close(self):
         if self.process is None or self.process.rc is not None:
             return
-        for s in self.status():
-            self.detach(s['device'] or s['name'], '--force', check=False)
+        self.clear()
         self.process.kill(signal.SIGTERM)
         rc = self.process.wait(10)
         assert rc == 0, f'nbdd ended with {rc}\n{self.log()[-4000:]}'
@@ -136,9 +149,41 @@ class Daemon:
         return self if self.process else self.start()
 
     def __exit__(self, kind, *_):
-        try:
+        self.machine.all_daemons.remove(self)
+        if kind is None:
             self.close()
-        except Exception:
-            if kind is None:            # else the test's own failure says more
-                raise
-            self.process.kill(signal.SIGKILL)
+        else:                           # the test's own failure says more than ours would
+            self.abandon()
+            try:
+                recover(self.machine)
+            except Exception as e:
+                print('not recovered:', e)
+
+
+def attached(machine):
+    """The kernel's names of the devices that nbdd has attached and somebody still uses."""
+    found = []
+    for name in machine.list('/sys/block'):
+        if name.startswith('nbd') and 'backend' in machine.list(f'/sys/block/{name}'):
+            found.append(name)
+    return found
+
+
+def recover(machine):
+    """A test has failed, and left whatever it had just done: end its writers, detach every
+    device, and wait until nobody uses one any more, so that the next test finds nothing."""
+    for w in getattr(machine, 'workloads', ()):
+        w.kill()
+    for d in getattr(machine, 'all_daemons', ()):
+        try:
+            if d.process and d.process.rc is None:
+                d.clear()
+        except AssertionError:
+            d.abandon()
+
+    def free():
+        left = attached(machine)
+        for name in left:
+            machine.run(['nbd-client', '-d', f'/dev/{name}'], check=False)
+        return not left
+    wait_until(free, 30, 'devices to be free', 0.3)

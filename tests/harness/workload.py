@@ -17,12 +17,18 @@ class Workload:
     def __init__(self, machine, path, **options):
         self.machine, self.path, self.process = machine, str(path), None
         self.options = [f'--{k}' if v is True else f'--{k}={v}' for k, v in options.items() if v]
+        machine.workloads = [*getattr(machine, 'workloads', ()), self]
 
     def start(self):
         """Start it and return when it has done something."""
         self.process = self.machine.spawn([VERIFIER, *self.options, self.path])
         wait_until(lambda: self.ops() > 20, 30, 'the writer to write')
         return self
+
+    def kill(self):
+        """End it at once; what it has found does not matter any more."""
+        if self.process:
+            self.process.kill(signal.SIGKILL)
 
     def progress(self):
         """The counters of its latest report, at most 100 ms old."""

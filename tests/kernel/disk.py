@@ -5,6 +5,11 @@ import json
 from tests.harness.servers import Nbdkit, QemuNbd
 
 DISK_MB = 96
+# Of several connections the kernel gives up each on which a request takes longer than the
+# requeue-interval, and on a loaded machine one may take seconds.  After that time, and about
+# a second of the kernel's own, it sends again what was in flight on a lost connection.
+TWO_SECONDS = 5
+TWO = {'connections': 2, 'requeue_interval': f'{TWO_SECONDS}s'}
 
 
 def file_server(guest, name='disk', megabytes=DISK_MB, options=(), **address):
@@ -36,6 +41,10 @@ def mounted(guest, device, name='a'):
     at = f'/mnt/{name}'
     guest.run(['mkfs.ext4', '-q', '-F', device], timeout=60)
     guest.sh(f'mkdir -p {at}; mount {device} {at}')
-    yield at
+    try:
+        yield at
+    except BaseException:
+        guest.spawn(['umount', '-l', at])       # it ends when the writers and the device have
+        raise
     guest.run(['umount', at], timeout=60)
     guest.run(['e2fsck', '-fn', device], timeout=60)

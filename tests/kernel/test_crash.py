@@ -13,7 +13,7 @@ from tests.harness.service import Service
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
 from tests.kernel.cost import all_connected
-from tests.kernel.disk import file_server
+from tests.kernel.disk import TWO, file_server
 
 pytestmark = pytest.mark.guest
 
@@ -67,8 +67,7 @@ def connected(guest):
 def test_a_healthy_device_is_taken_over_with_all_it_had(guest, address):
     where = {} if address == 'tcp' else {'socket': f'{guest.path}/crash.sock'}
     with file_server(guest, 'healthy', **where) as server, Daemon(guest) as daemon:
-        device = daemon.attach(server.uri, name='one', connections=2, requeue_interval='200ms',
-                               reconnect_delay='20ms')
+        device = daemon.attach(server.uri, name='one', reconnect_delay='20ms', **TWO)
         writer = Workload(guest, device, size='16M', direct=True).start()
         server.restart()
         before = wait_until(all_connected(daemon, 1, 1), 40)[0]
@@ -84,8 +83,7 @@ def test_a_healthy_device_is_taken_over_with_all_it_had(guest, address):
         wait_until(all_connected(daemon, 1, 2), 40)
         writer.wait_flowing(60)
         # Attaching it again is a success, with the keys that it has.
-        assert daemon.attach(server.uri, name='one', connections=2, requeue_interval='200ms',
-                             reconnect_delay='20ms') == device
+        assert daemon.attach(server.uri, name='one', reconnect_delay='20ms', **TWO) == device
         restarted(daemon)
         writer.finish()
         daemon.detach('one')
@@ -254,8 +252,7 @@ def test_a_detach_that_was_under_way_is_finished(guest, server):
 @pytest.mark.parametrize('sig', [signal.SIGKILL, signal.SIGTERM], ids=['KILL', 'TERM'])
 def test_descriptors_come_back_from_the_service_manager(guest, server, sig):
     with Service(guest) as service:
-        device = service.attach(server.uri, name='one', connections=2, requeue_interval='200ms',
-                                reconnect_delay='20ms')
+        device = service.attach(server.uri, name='one', reconnect_delay='20ms', **TWO)
         writer = Workload(guest, device, size='16M', direct=True).start()
         wait_until(lambda: not guest.children(service.pid))
         fds = len(guest.proc_fds(service.pid))
@@ -276,6 +273,11 @@ def test_descriptors_come_back_from_the_service_manager(guest, server, sig):
         service.detach('one')
         service.kill(sig)
         assert service.events('started')[-1].endswith('with 1 descriptors')
+
+
+def test_a_service_manager_that_is_busy_learns_later_that_it_is_ready(guest):
+    daemon = Daemon(guest)
+    assert guest.python('tests.front.notified:busy', argv=daemon.argv()) == 'READY=1'
 
 
 def test_kills_at_random_instants_lose_nothing(guest):

@@ -10,7 +10,7 @@ from tests.harness.service import Service
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
 from tests.kernel.cost import all_connected
-from tests.kernel.disk import file_server
+from tests.kernel.disk import TWO, file_server
 
 pytestmark = pytest.mark.guest
 
@@ -23,8 +23,7 @@ def server(guest):
 
 def test_everything_goes_over_and_nothing_grows(guest, server):
     with Daemon(guest) as daemon:
-        device = daemon.attach(server.uri, name='one', connections=2, requeue_interval='200ms',
-                               reconnect_delay='20ms')
+        device = daemon.attach(server.uri, name='one', reconnect_delay='20ms', **TWO)
         daemon.attach(server.uri, name='two', dead_timeout='30s')
         writer = Workload(guest, device, size='16M', direct=True).start()
         server.restart()

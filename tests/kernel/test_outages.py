@@ -4,7 +4,7 @@ import pytest
 from tests.harness.daemon import Daemon
 from tests.harness.wait import Stopwatch, wait_until
 from tests.harness.workload import Workload
-from tests.kernel.disk import file_server, mounted, stoppable_server
+from tests.kernel.disk import TWO, TWO_SECONDS, file_server, mounted, stoppable_server
 
 pytestmark = pytest.mark.guest
 # Seconds from the server's return until new I/O and that in flight have ended; the reports
@@ -134,7 +134,7 @@ def test_the_next_address_is_used_when_the_first_server_is_gone(guest, daemon):
 @pytest.mark.parametrize('which', [0, 1])
 def test_two_connections_carry_on_when_one_dies(guest, daemon, which):
     with file_server(guest, 'two') as server:
-        device = daemon.attach(server.uri, name='two', connections=2, requeue_interval='500ms')
+        device = daemon.attach(server.uri, name='two', **TWO)
         before = daemon.status('two')['connections']
         assert [c['state'] for c in before] == ['connected'] * 2
         w = Workload(guest, device, direct=True, size='16M').start()
@@ -142,8 +142,8 @@ def test_two_connections_carry_on_when_one_dies(guest, daemon, which):
                      which=which)
         watch = Stopwatch()
         guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct'])
-        assert watch() < 1, 'new I/O takes the other connection at once'
-        w.wait_flowing(RESUMED)
+        assert watch() < TWO_SECONDS, 'new I/O takes the other connection at once'
+        w.wait_flowing(TWO_SECONDS + RESUMED)
 
         def replaced():
             s = daemon.status('two')
