@@ -74,6 +74,7 @@ static const struct {
 	{ ECONNRESET, FAILURE_SOON },
 	{ EPIPE, FAILURE_SOON },
 	{ EAGAIN, FAILURE_SOON },		/* backlog of a Unix socket is full */
+	{ EKEYREJECTED, FAILURE_SOON },		/* by the kernel: its TLS cannot follow */
 	{ ESHUTDOWN, FAILURE_SOON },		/* NBD_REP_ERR_SHUTDOWN */
 	{ ETIMEDOUT, FAILURE_BACKOFF },
 	{ EHOSTUNREACH, FAILURE_BACKOFF },
@@ -271,6 +272,8 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 		r->failure = MIN(a->failure, (uint32_t)FAILURE_PERMANENT);
 		clean_text(r->message, sizeof(r->message), a->message,
 			    strnlen(a->message, sizeof(a->message)));
+		clean_text(r->kernel_tls, sizeof(r->kernel_tls), a->tls.why_not,
+			   strnlen(a->tls.why_not, sizeof(a->tls.why_not)));
 	} else if (answer->fd < 0 || !usable_socket(answer->fd, a->state.version))
 		fail(r, FAILURE_PERMANENT, "the connector process sent no usable socket");
 	else if (a->info.size == 0 || a->info.size > INT64_MAX)

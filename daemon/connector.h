@@ -49,6 +49,7 @@ struct connector_result {
 	const struct digests *digests;	/* of the samples that were asked for */
 	enum connect_failure failure;
 	char message[CONNECTOR_MESSAGE_MAX];	/* escaped; names the server */
+	char kernel_tls[TLS_WHY_MAX];	/* why the kernel's TLS failed, if that was it */
 };
 
 struct connector;

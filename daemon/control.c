@@ -255,6 +255,7 @@ static void method_reconnect(struct varlink_call *call, struct json_object *para
 		return;
 	}
 	device_log(d, LOG_NOTICE, "reconnect asked for");
+	d->ktls = (struct ktls_trust){};	/* the kernel may try its TLS again */
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE)
 			r = MIN(r, link_cut(&d->links[i], "reconnect was asked for"));

@@ -10,6 +10,7 @@
 #include "daemon/connector.h"
 #include "daemon/kworker.h"
 #include "daemon/link.h"
+#include "daemon/ktls_trust.h"
 #include "daemon/outage.h"
 #include "daemon/resolver.h"
 #include "daemon/target.h"
@@ -69,6 +70,7 @@ struct device {
 	enum device_state state;
 	struct target target;
 	struct tls_secrets *secrets;	/* NULL: TLS was not needed yet */
+	struct ktls_trust ktls;
 	sd_event_source *tls_timer;	/* tls_watch.h */
 	int64_t tls_told;		/* the certificates that were looked at, by their ends */
 	uint64_t tls_told_usec;		/* monotonic */

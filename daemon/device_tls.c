@@ -40,7 +40,7 @@ int device_tls_ready(struct device *d, struct tls_plan *ret)
 
 	if (r < 0)
 		return r;
-	tls_plan_make(ret, &d->keys, &d->target, d->secrets);
+	tls_plan_make(ret, &d->keys, &d->target, d->secrets, d->ktls.distrust);
 	return 0;
 }
 

@@ -111,6 +111,50 @@ int ktls_start(int fd, const struct nbdd_tls_state *state, char *why)
 	return r;
 }
 
+/* RFC 8446, B.1 */
+enum { RECORD_ALERT = 21, RECORD_HANDSHAKE = 22 };
+
+/* The driver gives up what it cannot read, and the kernel keeps that record; one of data is
+ * not the cause.  It is looked at only once the driver has shut the socket down, and stays. */
+static int record_left(int fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(uint8_t))];
+	uint8_t byte;
+	struct iovec iov = { &byte, sizeof(byte) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+			    .msg_controllen = sizeof(control) };
+	const struct cmsghdr *c;
+
+	if (recvmsg(fd, &m, MSG_DONTWAIT | MSG_PEEK) < 0)
+		return 0;
+	c = CMSG_FIRSTHDR(&m);
+	return c && c->cmsg_level == SOL_TLS && c->cmsg_type == TLS_GET_RECORD_TYPE
+		? *CMSG_DATA(c) : 0;
+}
+
+enum ktls_end ktls_end(int fd, int error)
+{
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+
+	if (error == EBADMSG || error == EMSGSIZE || error == EINVAL)
+		return KTLS_END_RECORD;
+	/* A reset may have come upon it. */
+	if ((error && error != ECONNRESET && error != EPIPE) ||
+	    getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+		return KTLS_END_OTHER;
+	if (info.tcpi_state != TCP_FIN_WAIT1 && info.tcpi_state != TCP_FIN_WAIT2 &&
+	    info.tcpi_state != TCP_CLOSING && info.tcpi_state != TCP_CLOSE)
+		return KTLS_END_OTHER;
+	switch (record_left(fd)) {
+	case RECORD_ALERT:
+		return KTLS_END_ALERT;
+	case RECORD_HANDSHAKE:
+		return KTLS_END_HANDSHAKE;
+	}
+	return KTLS_END_OTHER;
+}
+
 int ktls_records(int fd, uint64_t *ret)
 {
 	static const int directions[] = { TLS_TX, TLS_RX };

@@ -48,8 +48,7 @@ static int control_record(int type, const uint8_t *p, size_t len, char *why)
 		size_t size = 4 + ((size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3]);
 
 		if (p[0] == KEY_UPDATE)
-			return fail(why, -ECONNRESET, "TLS: server changed its key in the "
-				    "middle of the handshake");
+			return fail(why, -EKEYREJECTED, "TLS: server changed its key at once");
 		if (p[0] != NEW_SESSION_TICKET || size > len)
 			break;
 		p += size;
@@ -125,6 +124,11 @@ static int check_quiet(int fd, char *why)
 				    r);
 	}
 	return fail(why, -EPROTO, "TLS: server goes on sending messages");
+}
+
+bool ktls_by_connection(int r)
+{
+	return r == -ECONNRESET || r == -EPIPE || r == -ETIMEDOUT;
 }
 
 int ktls_verify(int fd, const struct export_info *info, char *why)

@@ -13,6 +13,7 @@
 #include "daemon/device_tls.h"
 #include "daemon/event.h"
 #include "daemon/fdstore.h"
+#include "daemon/ktls.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/tls_watch.h"
@@ -109,6 +110,10 @@ static void on_connector(const struct connector_result *result, void *userdata)
 	m->n_connectors--;
 	e.link = l;
 	e.digests = result->digests;
+	/* Another time without the kernel's, and nobody hears of this one. */
+	if (result->kernel_tls[0] && ktls_distrust(d, result->kernel_tls) && !l->candidate &&
+	    link_connect(l) == 0)
+		return;
 	if (result->connection)
 		r = take_connection(l, result->connection);
 	if (r < 0) {
@@ -194,7 +199,7 @@ bool link_hung_up(const struct link *l)
  * gives a link up when a request on it takes longer than it allows. */
 static const char *why_hung_up(struct link *l)
 {
-	const char *told = l->cut_why ? l->cut_why : link_relay_why(l);
+	const char *told = l->cut_why ? l->cut_why : link_relay_why(l), *tls;
 	struct tcp_info info = {};
 	socklen_t len = sizeof(info);
 	int error = 0;
@@ -203,12 +208,13 @@ static const char *why_hung_up(struct link *l)
 	if (told)
 		return told;
 	getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &error_len);
-	if (error)
-		return strerror(error);
+	tls = l->tls.in_kernel ? ktls_trust_end(l->device, ktls_end(l->fd, error)) : NULL;
+	if (tls || error)
+		return tls ? tls : strerror(error);
 	if (getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
 	    (info.tcpi_state == TCP_FIN_WAIT1 || info.tcpi_state == TCP_FIN_WAIT2))
-		return l->tls.in_kernel ? "given up by the kernel (a key change, ticket or alert "
-			"of TLS, or a request that took too long)"
+		return l->tls.in_kernel ? "given up by the kernel (a record of TLS that is none, "
+			"or a request that took too long)"
 			: "given up by the kernel (a request took too long)";
 	return "closed by the server";
 }

@@ -178,7 +178,7 @@ static bool start_candidate(struct device *d, struct link *l, const struct sampl
 	if (r == -EAGAIN)
 		return false;
 	if (r >= 0) {
-		tls_plan_make(&tls, &mv->keys, &mv->target, mv->secrets);
+		tls_plan_make(&tls, &mv->keys, &mv->target, mv->secrets, d->ktls.distrust);
 		mv->target.preinit_size = mv->keys.preinit ? mv->keys.size : 0;
 		r = link_connect_candidate(l, &mv->target, &tls,
 					   mv->keys.connect_timeout_usec, s);

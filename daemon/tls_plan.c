@@ -32,7 +32,8 @@ bool tls_wanted(const struct device_keys *keys, const struct target *target)
 }
 
 void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
-		   const struct target *target, struct tls_secrets *secrets)
+		   const struct target *target, struct tls_secrets *secrets,
+		   const char *distrust)
 {
 	const struct target_tls *u = &target->uri_tls;
 
@@ -40,6 +41,8 @@ void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
 		.mode = !tls_wanted(keys, target) ? LIBNBD_TLS_DISABLE
 			: target->tls ? LIBNBD_TLS_REQUIRE : LIBNBD_TLS_ALLOW,
 		.kernel = keys->kernel_tls,
+		.distrust = keys->kernel_tls == CONF_KERNEL_TLS_AUTO && distrust[0] ? distrust
+			    : NULL,
 		.hostname = keys->tls_hostname ? keys->tls_hostname : u->hostname,
 		.priority = keys->tls_priority ? keys->tls_priority
 			    : u->priority,
@@ -73,7 +76,7 @@ static const char *priority(const struct tls_plan *p, int fd)
 
 	if (p->priority)
 		return p->priority;
-	if (p->kernel != CONF_KERNEL_TLS_OFF && ktls_possible(fd, why))
+	if (p->kernel != CONF_KERNEL_TLS_OFF && !p->distrust && ktls_possible(fd, why))
 		return KERNEL_PRIORITY;
 	return aes_in_hardware() ? RELAY_PRIORITY : KERNEL_PRIORITY;
 }
@@ -111,8 +114,8 @@ static int give_to_kernel(const struct tls_plan *p, int fd, const struct nbdd_tl
 {
 	int r;
 
-	if (p->kernel == CONF_KERNEL_TLS_OFF) {
-		snprintf(why, TLS_WHY_MAX, "kernel-tls is off");
+	if (p->kernel == CONF_KERNEL_TLS_OFF || p->distrust) {
+		snprintf(why, TLS_WHY_MAX, "%s", p->distrust ? p->distrust : "kernel-tls is off");
 		return 1;
 	}
 	r = ktls_start(fd, state, why);
@@ -141,12 +144,16 @@ int tls_plan_finish(const struct tls_plan *p, struct nbd_handle *h,
 	if (r == 1)
 		return STEAL_FD(fd);
 	if (r < 0) {
-		snprintf(message, TLS_WHY_MAX, "the kernel cannot do TLS here (%.100s), but "
-			 "kernel-tls is 'require'", ret->why_not);
+		snprintf(message, TLS_WHY_MAX, "the kernel cannot do TLS here (%.100s)%s",
+			 ret->why_not, p->kernel == CONF_KERNEL_TLS_REQUIRE ?
+			 ", but kernel-tls is 'require'" : "");
 		return r;
 	}
-	ret->in_kernel = true;
 	r = ktls_verify(fd, info, message);
+	if (r < 0 && !ktls_by_connection(r))
+		snprintf(ret->why_not, sizeof(ret->why_not), "a first read failed: %.150s",
+			 message);
+	ret->in_kernel = r >= 0;
 	return r < 0 ? r : STEAL_FD(fd);
 }
 

@@ -16,6 +16,7 @@ struct export_info;
 struct tls_plan {
 	int mode;			/* LIBNBD_TLS_* */
 	enum conf_kernel_tls kernel;
+	const char *distrust;		/* why the kernel is not asked though it may; or NULL */
 	const char *hostname;		/* NULL: the server's own */
 	const char *priority;		/* NULL: by who will do the records */
 	bool verify_peer;
@@ -34,7 +35,8 @@ struct link_tls {
 
 bool tls_wanted(const struct device_keys *keys, const struct target *target);
 void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
-		   const struct target *target, struct tls_secrets *secrets);
+		   const struct target *target, struct tls_secrets *secrets,
+		   const char *distrust);
 
 /* Set H up for a connection to SERVER over FD; CREDENTIALS must live until the handshake is
  * over.  0, or -1 with the library's error set. */
@@ -45,7 +47,8 @@ _must_check_ int tls_plan_apply(const struct tls_plan *p, struct nbd_handle *h,
 /* The handshakes of TLS and NBD are over: give the records to the kernel, or else say in
  * *RET_STATE (its version is 0 otherwise) how a relay goes on.  The socket to the server, which
  * in the first case is one for the kernel's nbd driver; -1 with the library's error set; or
- * -errno with MESSAGE, of TLS_WHY_MAX bytes, filled. */
+ * -errno with MESSAGE, of TLS_WHY_MAX bytes, filled, and RET->why_not, too, when it was the
+ * kernel that failed. */
 _must_check_ int tls_plan_finish(const struct tls_plan *p, struct nbd_handle *h,
 				 const struct export_info *info, struct link_tls *ret,
 				 struct nbdd_tls_state *ret_state, char *message);

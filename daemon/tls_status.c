@@ -57,6 +57,8 @@ void tls_status_warnings(const struct device *d, struct json_object *list)
 	for (int own = 0; l && own < 2; own++)
 		if (tls_certificate_ends(l, own, text, sizeof(text)))
 			json_object_array_add(list, json_object_new_string(text));
+	if (ktls_trust_warning(d, text, sizeof(text)))
+		json_object_array_add(list, json_object_new_string(text));
 	if (*problem && tls_secrets_known(d->secrets)) {
 		snprintf(text, sizeof(text), "%s; using what was read before", problem);
 		json_object_array_add(list, json_object_new_string(text));

@@ -14,4 +14,5 @@ NBDCTL = BUILD / 'nbdctl'
 # Programs for guests are static and plain, whichever build is tested.
 AGENT = ROOT / 'build' / 'tests' / 'agent'
 TLS_SERVER = ROOT / 'build' / 'tests' / 'tls_server'
+NO_TLS_RX = ROOT / 'build' / 'tests' / 'no_tls_rx.so'
 VERIFIER = ROOT / 'build' / 'tests' / 'verifier'

@@ -2,6 +2,7 @@
 import pytest
 
 from tests.harness.daemon import Daemon
+from tests.harness.paths import NO_TLS_RX
 from tests.harness.servers import NbdServer, QemuNbd
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
@@ -11,6 +12,7 @@ from tests.kernel.tls_guest import Misbehaving, install, nbds, tls_server
 
 pytestmark = pytest.mark.guest
 KILLS = 4                       # of each of the six servers
+ENDS_MAX = 4                    # KTLS_ENDS_MAX of daemon/ktls_trust.h
 CIPHERS = ('AES-128-GCM', 'AES-256-GCM', 'CHACHA20-POLY1305')
 
 
@@ -25,9 +27,9 @@ def daemon(guest):
         yield d
 
 
-def attach(daemon, server, at, name, client='client', **keys):
+def attach(daemon, server, at, name, client='client', kernel_tls='require', **keys):
     return daemon.attach(nbds(server), name=name, tls_certificates=f'{at}/pki/{client}',
-                         kernel_tls='require', **keys)
+                         kernel_tls=kernel_tls, **keys)
 
 
 def outage(daemon, name, number, act):
@@ -88,6 +90,7 @@ def test_no_process_of_nbdd_touches_the_data(guest, daemon, at):
 MISBEHAVIOUR = ['ticket', 'key-update', 'key-update-of-both', 'alert', 'warning', 'bye',
                 'garbage', 'garbage-record', 'empty-record', 'giant-record', 'half',
                 'half-header', 'plain']
+CANNOT_FOLLOW = 'sent a key change or a late ticket, which the kernel'
 AT_GO = ['ticket', 'key-update', 'alert', 'garbage', 'half-header']
 
 
@@ -99,7 +102,11 @@ def test_a_server_that_breaks_tls_off_costs_a_connection_and_nothing_else(guest,
             outage(daemon, 'broken', number, lambda word=word: server.do(word))
             w.wait_flowing(10)
             assert server.done(), word
+            if word == 'ticket':
+                assert CANNOT_FOLLOW in daemon.status('broken')['outages']['last']['reason']
         w.finish()
+        assert any("a relay could go on, but kernel-tls is 'require'" in w
+                   for w in daemon.status('broken')['warnings'])
         daemon.detach('broken')
     assert 'I/O error' not in guest.dmesg()
 
@@ -118,6 +125,59 @@ def test_a_server_that_breaks_tls_off_at_the_hand_over_is_asked_again(guest, dae
             'what was not verified was never shown to the kernel'
         daemon.detach('early')
     assert 'I/O error' not in guest.dmesg()
+
+
+def test_a_server_that_the_kernels_tls_cannot_follow_gets_a_relay(guest, daemon, at):
+    with Misbehaving(guest, at, 'follow') as server:
+        device = attach(daemon, server, at, 'follow', kernel_tls='auto')
+        assert daemon.status('follow')['tls']['in_kernel']
+        w = Workload(guest, device, size='2M', jobs=2, direct=True).start()
+        for number in range(1, ENDS_MAX + 1):
+            assert daemon.status('follow')['tls']['in_kernel'], number
+            outage(daemon, 'follow', number, lambda: server.do('ticket'))
+            w.wait_flowing(10)
+        tls = daemon.wait_state('follow', 'connected')['tls']
+        assert not tls['in_kernel']
+        assert tls['why_not_in_kernel'].startswith(
+            '4 connections ended within 10 min: the server ' + CANNOT_FOLLOW)
+        # A relay reads a ticket over; whoever asks for it gets the kernel again.
+        server.do('ticket')
+        wait_until(server.done, 10)
+        w.wait_flowing(10)
+        assert daemon.status('follow')['outages']['count'] == ENDS_MAX
+        daemon.ctl('reconnect', 'follow')
+        wait_until(lambda: (daemon.status('follow')['tls'] or {}).get('in_kernel'), 10)
+        w.wait_flowing(10)
+        w.finish()
+        daemon.detach('follow')
+    assert 'I/O error' not in guest.dmesg()
+
+
+def test_a_first_read_that_fails_is_a_relays_turn(guest, daemon, at):
+    with Misbehaving(guest, at, 'first') as server:
+        server.do('key-update')          # at the first read
+        device = attach(daemon, server, at, 'first', kernel_tls='auto')
+        tls = daemon.status('first')['tls']
+        assert server.done() and not tls['in_kernel']
+        assert tls['why_not_in_kernel'] == \
+            'a first read failed: TLS: server changed its key at once'
+        guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=1M', 'count=4', 'iflag=direct'])
+        daemon.detach('first')
+
+
+def test_a_kernel_that_takes_one_direction_only_is_a_relays_turn(guest, at):
+    with Daemon(guest, env={'LD_PRELOAD': NO_TLS_RX}) as daemon, \
+            tls_server(guest, at, 'half') as server:
+        r = daemon.ctl('attach', nbds(server), '--name=half', '--kernel-tls=require',
+                       f'--tls-certificates={at}/pki/client', check=False)
+        assert r.rc != 0 and 'the kernel cannot do TLS here (TLS_RX: Operation not supported), ' \
+            "but kernel-tls is 'require'" in r.out
+        device = attach(daemon, server, at, 'half', kernel_tls='auto')
+        tls = daemon.status('half')['tls']
+        assert not tls['in_kernel']
+        assert tls['why_not_in_kernel'] == 'TLS_RX: Operation not supported'
+        guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=1M', 'count=4', 'iflag=direct'])
+        daemon.detach('half')
 
 
 def nbd_server(guest, at):
