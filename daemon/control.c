@@ -216,7 +216,11 @@ static void method_status(struct varlink_call *call, struct json_object *params,
 	if (!varlink_param_string(call, params, "device", false, &name))
 		return;
 	if (name && !(d = manager_find(m, name))) {
-		control_reply_no_device(call, name);
+		/* Whoever watched it with an nbdd before this one learns how it ended. */
+		if (varlink_call_wants_more(call) && manager_was_detached(m, name))
+			varlink_call_reply(call, status_gone(false));
+		else
+			control_reply_no_device(call, name);
 		return;
 	}
 	if (!varlink_call_wants_more(call))

@@ -50,8 +50,32 @@ int manager_add(struct manager *m, struct device *d)
 	return 0;
 }
 
+static void remember_end(struct manager *m, const struct device *d)
+{
+	if (d->index < 0)
+		return;
+	for (size_t i = 0; i < MANAGER_DETACHED_MAX; i++)
+		if (m->detached[i] == d->index + 1)
+			m->detached[i] = 0;
+	if (d->detach_wanted)
+		m->detached[m->next_detached++ % MANAGER_DETACHED_MAX] = d->index + 1;
+}
+
+bool manager_was_detached(const struct manager *m, const char *device)
+{
+	unsigned index;
+
+	if (conf_parse_device(device, &index) < 0)
+		return false;
+	for (size_t i = 0; i < MANAGER_DETACHED_MAX; i++)
+		if (m->detached[i] == (int)index + 1)
+			return true;
+	return false;
+}
+
 void manager_remove(struct manager *m, struct device *d)
 {
+	remember_end(m, d);
 	for (size_t i = 0; i < m->n_devices; i++)
 		if (m->devices[i] == d) {
 			memmove(&m->devices[i], &m->devices[i + 1],

@@ -13,6 +13,7 @@
 #include "netlink/nbdk.h"
 
 #define MANAGER_DEVICES_MAX	1024
+#define MANAGER_DETACHED_MAX	64	/* remembered */
 #define MANAGER_CONNECTORS_MAX	32	/* at a time */
 
 struct device;
@@ -45,6 +46,8 @@ struct manager {
 
 	struct device *devices[MANAGER_DEVICES_MAX];
 	size_t n_devices;
+	int detached[MANAGER_DETACHED_MAX];	/* indexes + 1; a ring */
+	size_t next_detached;
 	unsigned n_connectors;		/* at work */
 	unsigned n_resolvers;		/* processes */
 	unsigned n_tls_readers;		/* the same */
@@ -83,6 +86,8 @@ struct device *manager_find(struct manager *m, const char *name_or_device);
 struct device *manager_find_index(struct manager *m, unsigned index);
 int manager_add(struct manager *m, struct device *d);
 void manager_remove(struct manager *m, struct device *d);
+/* Was this device, which is not attached now, detached because somebody asked for it? */
+bool manager_was_detached(const struct manager *m, const char *device);
 /* Read the files anew, unless a device is out, which might be the one that holds them. */
 void manager_read_conf(struct manager *m);
 /* The lowest index above AFTER (-1) that neither the kernel, nor the registry, nor a device

@@ -247,6 +247,17 @@ struct json_object *status_reply( struct manager *m, const struct device *d)
 	return reply;
 }
 
+struct json_object *status_gone(bool lost)
+{
+	struct json_object *reply = json_object_new_object();
+
+	add(reply, "devices", json_object_new_array());
+	add(reply, "warnings", json_object_new_array());
+	if (lost)
+		add(reply, "lost", json_object_new_boolean(true));
+	return reply;
+}
+
 /* ---- those who watch --------------------------------------------------------------- */
 
 struct watcher {
@@ -264,18 +275,9 @@ struct watchers {
 static void tell_watcher(struct manager *m, const struct watcher *w)
 {
 	const struct device *d = w->name[0] ? manager_find(m, w->name) : NULL;
-	struct json_object *reply;
 
-	if (w->name[0] && !d) {
-		reply = json_object_new_object();
-		json_object_object_add(reply, "devices", json_object_new_array());
-		json_object_object_add(reply, "warnings", json_object_new_array());
-		if (w->lost)
-			json_object_object_add(reply, "lost", json_object_new_boolean(true));
-	} else {
-		reply = status_reply(m, d);
-	}
-	varlink_call_notify(w->call, reply);
+	varlink_call_notify(w->call, w->name[0] && !d ? status_gone(w->lost)
+						      : status_reply(m, d));
 }
 
 static void watcher_gone(struct varlink_call *call, void *userdata)

@@ -16,6 +16,9 @@ struct json_object *status_device(const struct device *d);
 /* `devices` of a Status reply: one device, or all if NULL. */
 struct json_object *status_reply(struct manager *m, const struct device *d);
 
+/* The same of one that has gone; LOST: nobody has asked for that. */
+struct json_object *status_gone(bool lost);
+
 /* A call of Status that wants more: told of every change, at most ten times a second.
  * NAME: of one device, or NULL.  0, -EBUSY (WATCHERS_MAX), -ENOMEM. */
 struct varlink_call;

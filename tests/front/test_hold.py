@@ -103,14 +103,18 @@ def test_it_waits_for_whoever_uses_the_device(guest, daemon):
     assert daemon.status() == []
 
 
-def test_the_daemon_may_be_restarted_meanwhile(guest, daemon):
+@pytest.mark.parametrize('asleep', [False, True])
+def test_the_daemon_may_be_restarted_meanwhile(guest, daemon, asleep):
     h = attached(Holder(guest, daemon))
+    if asleep:                          # it finds the next one when all is over
+        h.kill(signal.SIGSTOP)
     daemon.process.kill(signal.SIGKILL)
     daemon.process.wait()
     daemon.start()
     daemon.wait_state('nbd0', 'connected')
     assert h.process.rc is None
     daemon.detach('nbd0')
+    h.kill(signal.SIGCONT)
     assert h.wait() == OK
 
 
