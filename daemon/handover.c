@@ -19,6 +19,7 @@
 #include "daemon/manager.h"
 #include "daemon/notify.h"
 #include "daemon/passing.h"
+#include "daemon/patience.h"
 #include "daemon/proto/varlink.h"
 #include "daemon/save.h"
 #include "daemon/store.h"
@@ -26,9 +27,11 @@
 #include "lib/util/clock.h"
 
 #define LOOK_USEC	(5 * USEC_PER_MSEC)
+#define LOOK_AGAIN_USEC	(200 * USEC_PER_MSEC)
 #define QUIET_USEC	(10 * USEC_PER_SEC)	/* for calls into the kernel to end */
-#define ANSWER_USEC	(5 * USEC_PER_SEC)
-#define SEND_SECONDS	5
+#define STILL_USEC	(5 * USEC_PER_SEC)	/* the successor has used no CPU: it hangs */
+#define PATIENCE_USEC	(60 * USEC_PER_SEC)	/* however busy it is */
+#define DEATH_USEC	(5 * USEC_PER_SEC)
 
 struct handover {
 	struct manager *m;
@@ -37,6 +40,7 @@ struct handover {
 	int sock, peer, peer_pid;	/* the successor; -1: none now */
 	sd_event_source *messages, *looking;
 	uint64_t since_usec;
+	struct patience patience;
 };
 
 static void let_go(struct handover *h)
@@ -45,6 +49,37 @@ static void let_go(struct handover *h)
 	h->looking = sd_event_source_disable_unref(h->looking);
 	h->sock = fd_close(h->sock);
 	h->peer = fd_close(h->peer);
+}
+
+/* Nothing else is done meanwhile, so a successor that hangs is not waited for; one that is
+ * slow, because the machine is, gets its time. */
+static bool go_on_waiting(struct handover *h, int r)
+{
+	if ((r != -EAGAIN && r != -ETIMEDOUT) || !patience_left(&h->patience))
+		return false;
+	(void)notify_send(h->m->notify, "WATCHDOG=1");
+	return true;
+}
+
+static int give_message(struct handover *h, const char *word, const char *text, size_t len,
+			const int *fds, size_t n_fds)
+{
+	int r;
+
+	do
+		r = passing_send(h->sock, word, text, len, fds, n_fds);
+	while (go_on_waiting(h, r));
+	return r;
+}
+
+static int await(struct handover *h, const char *word, struct passing *ret)
+{
+	int r;
+
+	do
+		r = passing_expect(h->sock, LOOK_AGAIN_USEC, word, ret);
+	while (go_on_waiting(h, r));
+	return r;
 }
 
 static void refuse(struct handover *h, const char *why)
@@ -67,7 +102,7 @@ static int give_device(struct handover *h, const struct device *d, struct state 
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE && d->links[i].fd >= 0)
 			fds[n++] = d->links[i].fd;
-	return r < 0 ? r : passing_send(h->sock, "DEVICE", text, len, fds, n);
+	return r < 0 ? r : give_message(h, "DEVICE", text, len, fds, n);
 }
 
 static int give_devices(struct handover *h, unsigned *ret_n)
@@ -98,7 +133,7 @@ static int give_rest(struct handover *h, unsigned n)
 
 	snprintf(text, sizeof(text), "%u\n%s\n%s\n", n, notify ? notify : "",
 		 watchdog ? watchdog : "");
-	return passing_send(h->sock, "END", text, strlen(text), fds, ARRAY_SIZE(fds));
+	return give_message(h, "END", text, strlen(text), fds, ARRAY_SIZE(fds));
 }
 
 /* ---- after GO ---------------------------------------------------------------------- */
@@ -146,10 +181,10 @@ static void go(struct handover *h, struct passing *p)
 	int r = passing_say(h->sock, "GO", "on");
 
 	if (r >= 0)
-		r = passing_expect(h->sock, ANSWER_USEC, "RUNNING", p);
+		r = await(h, "RUNNING", p);
 	if (r < 0) {
 		kill_successor(h);
-		while (!passing_peer_dead(h->peer, ANSWER_USEC))
+		while (!passing_peer_dead(h->peer, DEATH_USEC))
 			log_error("process %d does not die", h->peer_pid);
 		take_back(h);
 		let_go(h);
@@ -171,11 +206,13 @@ static void give(struct handover *h)
 	int r = 0;
 
 	p = malloc(sizeof(*p));
-	r = p ? give_devices(h, &n) : -ENOMEM;
+	r = p ? patience_begin(&h->patience, h->peer_pid, STILL_USEC, PATIENCE_USEC) : -ENOMEM;
+	if (r >= 0)
+		r = give_devices(h, &n);
 	if (r >= 0)
 		r = give_rest(h, n);
 	if (r >= 0)
-		r = passing_expect(h->sock, ANSWER_USEC, "TAKEN", p);
+		r = await(h, "TAKEN", p);
 	if (r >= 0) {
 		go(h, p);
 		return;
@@ -252,7 +289,7 @@ static int on_message(sd_event_source *s, int fd, uint32_t revents, void *userda
 
 static int on_successor(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
-	const struct timeval limit = { .tv_sec = SEND_SECONDS };
+	const struct timeval limit = { .tv_usec = LOOK_AGAIN_USEC };
 	struct handover *h = userdata;
 	int sock = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 

@@ -63,7 +63,7 @@ class Daemon:
         """Start another one with --replace; the first must end well."""
         old, self.process = self.process, self.spawn('--replace')
         self.wait_ready(self.process)
-        rc = old.wait(10)
+        rc = old.wait(30)
         assert rc == 0, f'the nbdd that was replaced ended with {rc}\n{old.output[-4000:]}'
 
     def crash(self):

@@ -113,6 +113,31 @@ def speak(path, messages):
         return answers
 
 
+def succeed(path, seconds):
+    """Take a handover over with so many seconds of work before TAKEN, or without an end if
+    None; what the last answer is.  As a process of its own, for it is killed."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(theirs)
+        os.waitpid(pid, 0)
+        with open(ours, encoding='ascii') as f:
+            return f.read()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.connect(path)
+        s.send(b'HELLO 1 1 1 0.1')
+        while not (answer := s.recv(1 << 16)).startswith(b'END'):
+            pass
+        if seconds is not None:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                pass
+            s.send(b'TAKEN all')
+        answer = s.recv(1 << 16)
+        os.write(theirs, answer.split(b' ')[0])
+        os._exit(0)
+
+
 def find_in_memory(pid, text):
     """The flags of smaps of each of the process's mappings where TEXT is."""
     found = []

@@ -94,6 +94,18 @@ def test_others_are_refused_and_nothing_moves(guest, server):
         assert daemon.state('one') == 'connected'
 
 
+@pytest.mark.parametrize('seconds, end, said', [(6, 'GO', 'died while it took over: going on here'),
+                                                (None, '', 'going on')])
+def test_a_slow_successor_is_waited_for_and_one_that_hangs_is_not(guest, server, seconds, end,
+                                                                  said):
+    with Daemon(guest) as daemon:
+        daemon.attach(server.uri, name='one')
+        assert guest.python('tests.kernel.inside:succeed', seconds=seconds,
+                            path=f'{daemon.runtime_dir}/handover') == end
+        wait_until(lambda: said in daemon.log(), 20)
+        assert daemon.state('one') == 'connected'
+
+
 def test_without_one_that_runs_replace_is_a_start(guest, server):
     daemon = Daemon(guest)
     daemon.process = daemon.spawn('--replace')

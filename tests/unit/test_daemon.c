@@ -3,20 +3,25 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
 #include "daemon/backoff.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
+#include "daemon/patience.h"
 #include "daemon/sample.h"
 #include "daemon/target.h"
 #include "lib/util/clock.h"
 #include "tests/unit/unit.h"
 
 #define MSEC USEC_PER_MSEC
+#define STILL_USEC (500 * MSEC)
+#define LIMIT_USEC (1000 * MSEC)
 
 TEST(backoff_doubles_up_to_its_maximum)
 {
@@ -142,6 +147,41 @@ TEST(a_label_of_a_metric_is_escaped)
 }
 
 /* Lines that a full pipe does not take come later, in order, and the rest is counted. */
+/* Returns when the child that works like that is waited for no longer. */
+static void wait_for(struct patience *p, void (*work)(void))
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;;)
+			work();
+	CHECK_INT(patience_begin(p, pid, STILL_USEC, LIMIT_USEC), 0);
+	while (patience_left(p))
+		usleep(10000);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static void compute(void)
+{
+}
+
+static void hang(void)
+{
+	pause();
+}
+
+TEST(who_works_is_waited_for_to_the_limit_and_who_hangs_is_not)
+{
+	struct patience p;
+
+	wait_for(&p, compute);
+	CHECK(p.moved_usec > p.began_usec + STILL_USEC);
+	CHECK(now_usec() >= p.began_usec + LIMIT_USEC);
+	wait_for(&p, hang);
+	CHECK(p.moved_usec < p.began_usec + STILL_USEC);
+}
+
 TEST(a_log_that_nobody_reads_blocks_nobody)
 {
 	static char text[1 << 19];
