@@ -107,38 +107,63 @@ static void answer_result(struct agent *a, long result)
 
 /* ---- requests */
 
-static _noreturn_ void become(struct agent *a, const char *dir, const char *output,
-			      char *const *argv)
+/* Runs between vfork and exec, so it changes nothing in memory that the parent has. */
+static _noreturn_ void become(struct agent *a, char *const *f, char *const *argv,
+			      char **environment)
 {
 	int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int out = open(output, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	int out = open(f[2], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 
 	sigprocmask(SIG_SETMASK, &a->usual_mask, NULL);
 	setsid();
 	if (in < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0 ||
-	    chdir(dir) < 0)
+	    chdir(f[1]) < 0)
 		_exit(126);
-	execvp(argv[0], argv);
+	execvpe(argv[0], argv, environment);
 	dprintf(2, "%s: %s\n", argv[0], strerror(errno));
 	_exit(127);
 }
 
-/* spawn DIRECTORY OUTPUT N_ENV NAME=VALUE… ARGV…: the pid, also the id of its own session */
+/* Ours, with the N settings at MORE in it or over it.  To be freed. */
+static char **environment_with(char **more, size_t n)
+{
+	size_t used = n, ours = 0;
+	char **all;
+
+	while (environ[ours])
+		ours++;
+	all = calloc(n + ours + 1, sizeof(*all));
+	if (!all)
+		die("memory");
+	memcpy(all, more, n * sizeof(*all));
+	for (char **e = environ; *e; e++) {
+		size_t name = strcspn(*e, "=") + 1, i = 0;
+
+		while (i < n && strncmp(*e, more[i], name))
+			i++;
+		if (i == n)
+			all[used++] = *e;
+	}
+	return all;
+}
+
+/* spawn DIRECTORY OUTPUT N_ENV NAME=VALUE… ARGV…: the pid, also the id of its own session.
+ * A copy of this process's memory, which a fork makes, is most of what a process costs here. */
 static void do_spawn(struct agent *a, struct fields *f)
 {
 	size_t n_env = f->n > 3 ? strtoul(f->at[3], NULL, 10) : 0;
+	char **environment;
 	pid_t pid;
 
 	if (f->n < 4 || n_env > f->n || f->n - n_env < 5) {
 		answer(a, "error", EINVAL);
 		return;
 	}
-	pid = fork();
-	if (pid == 0) {
-		for (size_t i = 0; i < n_env; i++)
-			putenv(f->at[4 + i]);
-		become(a, f->at[1], f->at[2], f->at + 4 + n_env);
-	}
+	environment = environment_with(f->at + 4, n_env);
+	pid = vfork();
+	if (pid == 0)
+		become(a, f->at, f->at + 4 + n_env, environment);
+	free(environment);
 	answer_result(a, pid);
 }
 
@@ -179,6 +204,12 @@ static void do_write(struct agent *a, struct fields *f)
 	answer_result(a, fd < 0 ? -1 : write(fd, f->at[2], strlen(f->at[2])));
 	if (fd >= 0)
 		close(fd);
+}
+
+/* unlink PATH */
+static void do_unlink(struct agent *a, struct fields *f)
+{
+	answer_result(a, f->n < 2 ? -1 : unlink(f->at[1]));
 }
 
 /* list PATH: a field for each name in a directory */
@@ -286,6 +317,7 @@ static const struct {
 	{ "kill", do_kill },
 	{ "read", do_read },
 	{ "write", do_write },
+	{ "unlink", do_unlink },
 	{ "list", do_list },
 	{ "ps", do_ps },
 	{ "call", do_call },

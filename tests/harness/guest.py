@@ -306,6 +306,13 @@ class Guest(Machine):
     def write(self, path, text):
         self.request('write', path, text)
 
+    def unlink(self, path):
+        """Remove the file, if it is there."""
+        try:
+            self.request('unlink', path)
+        except FileNotFoundError:
+            pass
+
     def list(self, path):
         names = self.request('list', path).split(b'\0')
         return sorted(os.fsdecode(n) for n in names if n not in (b'', b'.', b'..'))

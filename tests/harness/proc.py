@@ -186,6 +186,9 @@ class Host(Machine):
     def write(self, path, text):
         pathlib.Path(path).write_text(text)
 
+    def unlink(self, path):
+        pathlib.Path(path).unlink(missing_ok=True)
+
     def list(self, path):
         return os.listdir(path)
 

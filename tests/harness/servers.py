@@ -67,7 +67,7 @@ class Server:
             self.unlink()
 
     def unlink(self):
-        self.machine.run(['rm', '-f', self.socket])
+        self.machine.unlink(self.socket)
 
     def stop(self):
         """Let it hang: connections stay open and nothing is answered."""
@@ -174,7 +174,7 @@ class NbdServer(Server):
         text = ''.join(f'[{s}]\n' + ''.join(f'\t{k} = {v}\n' for k, v in keys.items())
                        for s, keys in {'generic': generic, **self.exports}.items())
         self.machine.write(self.config, text)
-        self.machine.run(['rm', '-f', f'{self.config}.pid'])    # of one that was killed
+        self.machine.unlink(f'{self.config}.pid')    # of one that was killed
         # With its option to stay in the foreground it serves one client only.
         return Daemon(self.machine, self.argv(), f'{self.config}.pid')
 

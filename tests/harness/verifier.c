@@ -5,6 +5,8 @@
  *   --jobs=N        processes, each with its own part of the blocks; default 2
  *   --seconds=N     end after N seconds; default: at SIGTERM
  *   --direct        O_DIRECT; default: page cache, with an fsync after every 16 writes
+ *   --rests         each job rests 50 ms after 8 operations: where a test waits for much else,
+ *                   which shares one CPU with the load
  *   --log=FILE      keep what was acknowledged in FILE
  *   --check         write nothing: check all blocks of PATH against the FILE of --log
  *
@@ -43,6 +45,8 @@
 #define JOBS_MAX	16u
 #define BLOCKS_MAX	(1u << 20)
 #define SYNC_EVERY	16u		/* writes through the page cache */
+#define BURST		8u		/* operations between two rests */
+#define REST_USEC	50000u
 #define TICK_NSEC	(100 * 1000 * 1000)
 #define COMPLAINTS_MAX	10u
 
@@ -67,7 +71,7 @@ struct verifier {
 	const char *path, *log;
 	uint64_t size, seconds;
 	uint32_t n_blocks, n_jobs;
-	bool direct, check;
+	bool direct, check, rests;
 	struct shared *shared;
 	struct block *blocks;
 };
@@ -236,7 +240,7 @@ static _noreturn_ void work(const struct verifier *v, uint32_t number)
 	w.random = mix(number + now_usec());
 	if (posix_memalign((void **)&w.buf, BLOCK, BLOCK))
 		die("memory");
-	while (!v->check && !v->shared->stop) {
+	for (uint32_t n = 1; !v->check && !v->shared->stop; n++) {
 		w.random = mix(w.random);
 		uint32_t block = number + (w.random >> 1) % mine * v->n_jobs;
 
@@ -244,6 +248,8 @@ static _noreturn_ void work(const struct verifier *v, uint32_t number)
 			read_block(&w, block);
 		else
 			write_block(&w, block);
+		if (v->rests && n % BURST == 0)
+			usleep(REST_USEC);
 	}
 	check_all(&w);
 	_exit(0);
@@ -354,6 +360,7 @@ static void parse(struct verifier *v, int argc, char **argv)
 	static const struct option options[] = {
 		{ "size", 1, NULL, 's' }, { "jobs", 1, NULL, 'j' }, { "seconds", 1, NULL, 't' },
 		{ "log", 1, NULL, 'l' }, { "direct", 0, NULL, 'd' }, { "check", 0, NULL, 'c' },
+		{ "rests", 0, NULL, 'r' },
 		{ NULL },
 	};
 	int c, r = 0;
@@ -366,13 +373,14 @@ static void parse(struct verifier *v, int argc, char **argv)
 		case 'l': v->log = optarg; break;
 		case 'd': v->direct = true; break;
 		case 'c': v->check = true; break;
+		case 'r': v->rests = true; break;
 		default: r = -EINVAL;
 		}
 	}
 	if (r || argc - optind != 1 || !v->n_jobs || v->n_jobs > JOBS_MAX ||
 	    (v->check && !v->log)) {
 		fprintf(stderr, "usage: verifier [--size=BYTES] [--jobs=1..%u] [--seconds=N] "
-			"[--direct] [--log=FILE [--check]] PATH\n", JOBS_MAX);
+			"[--direct] [--rests] [--log=FILE [--check]] PATH\n", JOBS_MAX);
 		exit(2);
 	}
 	v->path = argv[optind];

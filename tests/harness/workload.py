@@ -12,7 +12,9 @@ from tests.harness.wait import wait_until
 
 
 class Workload:
-    """OPTIONS are the verifier's, as keywords: size='32M', jobs=4, direct=True, log=…"""
+    """OPTIONS are the verifier's, as keywords: size='32M', jobs=4, direct=True, log=…
+    One that `rests` leaves most of a guest's one CPU to others; half of the time nothing of it
+    is in flight, so it is for tests with many outages."""
 
     def __init__(self, machine, path, **options):
         self.machine, self.path, self.process = machine, str(path), None

@@ -50,7 +50,8 @@ class Fleet:
         devices = [self.daemon.attach(s.uri, name=f'kills{n}', reconnect_delay='20ms',
                                       requeue_interval='200ms')
                    for n, s in enumerate(self.servers)]
-        self.writers = [Workload(self.guest, d, size='8M', direct=True).start() for d in devices]
+        self.writers = [Workload(self.guest, d, size='4M', direct=True, rests=True).start()
+                        for d in devices]
         self.fds = None
 
     def disturb(self):
@@ -74,10 +75,15 @@ class Fleet:
         assert sorted(n for n in names if n != 'extra') == ['kills0', 'kills1', 'kills2'], names
         if 'extra' in names:
             self.daemon.detach('extra', check=False)
-        backends = [self.guest.read(f'/sys/block/{b}/backend').split(':')[1]
-                    for b in self.guest.list('/sys/block')
-                    if b.startswith('nbd') and self.guest.exists(f'/sys/block/{b}/pid')]
+        backends = [b for b in map(self.backend, self.guest.list('/sys/block')) if b]
         assert len(backends) == len(set(backends)) and len(backends) <= 4, backends
+
+    def backend(self, disk):
+        """Whose DISK is, or None: what is not connected has no such file."""
+        try:
+            return self.guest.read(f'/sys/block/{disk}/backend').split(':')[1]
+        except OSError:
+            return None
 
     def settle(self):
         wait_until(all_connected(self.daemon, 3), 60, 'all to be connected', 0.2)
@@ -91,6 +97,8 @@ class Fleet:
         assert left == ['nbdd'], left
 
     def end(self):
+        for w in self.writers:
+            w.process.kill(signal.SIGTERM)      # all check their blocks at the same time
         for w in self.writers:
             w.finish(timeout=120)
         for s in self.servers:
@@ -121,7 +129,7 @@ def ended(service):
 
 @pytest.fixture(scope='module')
 def guest(boot):
-    return boot(modules=('unix_diag',))
+    return boot(modules=('unix_diag',), nbds_max=6)
 
 
 def test_kills_at_random_instants(guest):
