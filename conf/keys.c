@@ -20,7 +20,7 @@ const struct conf_key conf_keys[] = {
 	  .rules = CONF_URI | CONF_OF_ONE_DEVICE, .value = "URI",
 	  .change = CONF_MOVE,
 	  .text = "The export as an NBD URI, such as nbd://server/export or "
-		  "nbd+unix:///export?socket=/run/nbd.sock. "
+		  "nbd+unix:///export?socket=/run/nbd.sock or nbd+vsock://CID:PORT/export. "
 		  "Either this or addresses is needed." },
 	{ "addresses", CONF_STRINGS, MEMBER(addresses), .min = 1, .max = CONF_ADDRESSES_MAX,
 	  .value = "SERVER[,...]",

@@ -44,22 +44,18 @@ static const struct server *server_of(const struct connector *c)
 	return &c->target->servers[c->target->current];
 }
 
-static bool is_unix(const struct server *s)
-{
-	return s->addresses[0].addr.ss_family == AF_UNIX;
-}
-
 /* ---- in the child ------------------------------------------------------------------ */
 
-/* A Unix socket is opened before power is dropped: its permissions are for root. */
-static int dial_unix(void *arg)
+/* A Unix socket is opened before power is dropped: its permissions are for root.  So is a
+ * vsock, for which no other connector needs the power then. */
+static int dial_local(void *arg)
 {
 	const struct nbdd_address *a = &server_of(arg)->addresses[0];
 	_cleanup_close_ int fd = -1;
 
-	if (!is_unix(server_of(arg)))
+	if (!server_is_local(server_of(arg)))
 		return -1;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (const struct sockaddr *)&a->addr, a->len) < 0)
 		return -errno;
 	return STEAL_FD(fd);
@@ -97,8 +93,8 @@ static void answer_dial_error(struct connect_answer *a, const struct server *s, 
 {
 	a->error = error;
 	a->failure = error == ENOENT ? FAILURE_SOON : classify(error);
-	snprintf(a->message, sizeof(a->message), "connect to socket %s: %s", s->host,
-		 strerror(error));
+	snprintf(a->message, sizeof(a->message), "connect to %s%s: %s",
+		 s->host[0] == '/' ? "socket " : "", s->host, strerror(error));
 }
 
 /* The library's message begins with the function's name, which says nothing to people. */
@@ -189,11 +185,11 @@ static int dial(const struct connector *c, int kept, struct connect_answer *a)
 	const struct server *s = server_of(c);
 	int fd = kept;
 
-	if (is_unix(s) && kept < 0) {
+	if (server_is_local(s) && kept < 0) {
 		answer_dial_error(a, s, -kept);
 		return -1;
 	}
-	if (!is_unix(s))
+	if (!server_is_local(s))
 		fd = nbdd_dial(s->addresses, s->n_addresses);
 	if (fd < 0)
 		answer_nbd_error(a, s);
@@ -231,7 +227,7 @@ static void connector_main(int sock, int kept, void *arg)
 
 /* ---- in the daemon ----------------------------------------------------------------- */
 
-static bool usable_socket(int fd, bool for_relay)
+static bool usable_socket(int fd)
 {
 	int type = 0, domain = 0;
 	socklen_t len = sizeof(type);
@@ -242,7 +238,7 @@ static bool usable_socket(int fd, bool for_relay)
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0)
 		return false;
 	return domain == AF_INET || domain == AF_INET6 || domain == AF_UNIX ||
-	       (domain == AF_VSOCK && for_relay);
+	       domain == AF_VSOCK;
 }
 
 static void _printf_(3, 4) fail(struct connector_result *r, enum connect_failure failure,
@@ -274,7 +270,7 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 			    strnlen(a->message, sizeof(a->message)));
 		clean_text(r->kernel_tls, sizeof(r->kernel_tls), a->tls.why_not,
 			   strnlen(a->tls.why_not, sizeof(a->tls.why_not)));
-	} else if (answer->fd < 0 || !usable_socket(answer->fd, a->state.version))
+	} else if (answer->fd < 0 || !usable_socket(answer->fd))
 		fail(r, FAILURE_PERMANENT, "the connector process sent no usable socket");
 	else if (a->info.size == 0 || a->info.size > INT64_MAX)
 		fail(r, FAILURE_PERMANENT,
@@ -327,7 +323,7 @@ int connector_start(sd_event *event, const char *name, const struct target *targ
 	snprintf(what, sizeof(what), "connect %s", name);
 	tls_secrets_expose(tls->secrets, true);
 	r = child_start(event, &(struct child_spec){
-				.what = what, .prepare = dial_unix, .run = connector_main,
+				.what = what, .prepare = dial_local, .run = connector_main,
 				.arg = c, .sandbox = sandbox, .role = SANDBOX_DIAL,
 				.limit_usec = limit_usec },
 			on_answer, c, &c->child);

@@ -41,7 +41,7 @@ struct connection {
 	int fd;				/* negotiated; the callee's */
 	struct export_info info;
 	struct link_tls tls;
-	struct nbdd_tls_state state;	/* for a relay; version 0: none is needed */
+	struct nbdd_tls_state state;	/* for a relay; version 0: there is no TLS for it to do */
 };
 
 struct connector_result {

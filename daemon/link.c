@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <linux/vm_sockets.h>
 
 #include "daemon/device_tls.h"
 #include "daemon/event.h"
@@ -32,6 +33,10 @@ static void describe_peer(struct link *l)
 		snprintf(l->peer, sizeof(l->peer), "%.*s",
 			 (int)sizeof(((struct sockaddr_un *)0)->sun_path),
 			 ((struct sockaddr_un *)&addr)->sun_path);
+	else if (addr.ss_family == AF_VSOCK)
+		snprintf(l->peer, sizeof(l->peer), "vsock:%u:%u",
+			 ((struct sockaddr_vm *)&addr)->svm_cid,
+			 ((struct sockaddr_vm *)&addr)->svm_port);
 	else if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port,
 			     sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		snprintf(l->peer, sizeof(l->peer), "?");
@@ -74,12 +79,21 @@ void link_set_keepalive(struct link *l)
 	set_option(l, IPPROTO_TCP, TCP_KEEPCNT, MAX(rest / USEC_PER_SEC, 1u));
 }
 
+/* The kernel's nbd driver takes TCP and Unix sockets. */
+static bool is_vsock(int fd)
+{
+	int domain = AF_UNSPEC;
+	socklen_t len = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_VSOCK;
+}
+
 static int take_connection(struct link *l, const struct connection *c)
 {
 	int r;
 
 	l->fd = c->fd;
-	if (c->state.version) {
+	if (c->state.version || is_vsock(c->fd)) {
 		r = link_relay_start(l, c->fd, &c->state);
 		if (r < 0) {
 			l->fd = -1;
@@ -119,7 +133,7 @@ static void on_connector(const struct connector_result *result, void *userdata)
 	if (r < 0) {
 		e.failure = FAILURE_BACKOFF;
 		e.text = text;
-		snprintf(text, sizeof(text), "cannot start a relay for TLS: %s", strerror(-r));
+		snprintf(text, sizeof(text), "cannot start a relay: %s", strerror(-r));
 	}
 	if (result->connection && r >= 0)
 		device_event(d, l->candidate ? EV_CANDIDATE : EV_SOCKET, &e);

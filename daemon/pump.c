@@ -14,6 +14,9 @@ int pump_init(struct pump *p, int plain, int server, const struct nbdd_tls_state
 	p->plain = plain;
 	p->server = server;
 	p->linger_usec = PUMP_LINGER_USEC;
+	p->raw = !state->version;
+	if (p->raw)
+		return 0;
 	r = record_way_init(&p->out.way, state, &state->send);
 	if (r >= 0)
 		r = record_way_init(&p->in.way, state, &state->receive);
@@ -49,9 +52,13 @@ static ssize_t receive_plain(struct pump *p)
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = PUMP_RECORDS };
 	ssize_t n;
 
-	for (size_t i = 0; i < PUMP_RECORDS; i++)
+	for (size_t i = 0; i < PUMP_RECORDS && !p->raw; i++)
 		iov[i] = (struct iovec){ p->out.buffer + i * stride + record_prefix(w),
 					 RECORD_PLAIN_MAX };
+	if (p->raw) {
+		iov[0] = (struct iovec){ p->out.buffer, sizeof(p->out.buffer) };
+		m.msg_iovlen = 1;
+	}
 	do
 		n = recvmsg(p->plain, &m, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
@@ -59,8 +66,14 @@ static ssize_t receive_plain(struct pump *p)
 }
 
 /* LEN bytes stand in the places of their records. */
-static int seal(struct pump_out *o, size_t len)
+static int seal(struct pump *p, size_t len)
 {
+	struct pump_out *o = &p->out;
+
+	if (p->raw) {
+		o->len = len;
+		return 0;
+	}
 	while (len) {
 		size_t n = MIN(len, (size_t)RECORD_PLAIN_MAX);
 		ssize_t r = record_seal(&o->way, RECORD_DATA, o->buffer + o->len, n);
@@ -87,11 +100,11 @@ static void say_goodbye(struct pump_out *o)
 static void end_out(struct pump *p, bool can_send)
 {
 	p->out.eof = true;
-	if (can_send) {
+	if (can_send && !p->raw) {
 		say_goodbye(&p->out);
 	} else {
 		p->out.first = p->out.len = 0;
-		p->out.done = true;
+		p->out.done = !can_send;
 	}
 }
 
@@ -107,7 +120,7 @@ static bool fill_out(struct pump *p)
 		end_out(p, true);
 		return true;
 	}
-	r = seal(&p->out, (size_t)n);
+	r = seal(p, (size_t)n);
 	if (r < 0) {
 		because(p, r == -EOVERFLOW ? "as many TLS records were sent as one key is good "
 			"for" : "encryption failed", 0);
@@ -212,6 +225,13 @@ static void open_records(struct pump *p)
 	struct record r;
 	int e;
 
+	if (p->raw && i->end > i->opened) {
+		i->pieces[i->n_pieces++] = (struct iovec){ i->buffer + i->opened,
+							   i->end - i->opened };
+		i->opened = i->end;
+	}
+	if (p->raw)
+		return;
 	while (i->n_pieces < PUMP_PIECES) {
 		e = record_open(&i->way, i->buffer + i->opened, i->end - i->opened, &r);
 		if (e == 0)

@@ -1,5 +1,5 @@
-/* The relay's work: plain bytes on one socket, TLS records on another, both ways at once,
- * through fixed buffers, until both ways have ended. */
+/* The relay's work: plain bytes on one socket, TLS records or the same bytes on another, both
+ * ways at once, through fixed buffers, until both ways have ended. */
 #pragma once
 
 #include <sys/uio.h>
@@ -39,6 +39,7 @@ struct pump_in {
 struct pump {
 	int plain, server;		/* sockets of the caller */
 	bool plain_hung_up, server_hung_up;
+	bool raw;			/* no TLS: bytes pass as they are */
 	uint64_t linger_usec;
 	uint64_t progress_usec;		/* when a byte moved; kept once one way has ended */
 	/* Asked for by the caller, called once: when a key whose use is limited was used for
@@ -55,7 +56,8 @@ struct pump {
 	struct pump_in in;
 };
 
-/* P is memory for it, zeroed.  0 or -errno; STATE may be wiped then. */
+/* P is memory for it, zeroed.  A STATE of version 0 means no TLS.  0 or -errno; STATE may be
+ * wiped then. */
 _must_check_ int pump_init(struct pump *p, int plain, int server,
 			   const struct nbdd_tls_state *state);
 /* Work until the end: why is in P.  Allocates nothing, waits in poll alone. */

@@ -1,7 +1,8 @@
-/* The relay: where the kernel cannot do the TLS of a connection, a process does, between the
- * server's socket and one end of a pair whose other end the kernel's nbd driver has.  It needs
- * nothing of the daemon and survives it: whoever ends the device or the connection ends it,
- * too.  Its own death is a dead connection like any other.
+/* The relay: where the kernel cannot do the TLS of a connection, or cannot use its socket (a
+ * vsock), a process moves the data, between the server's socket and one end of a pair whose
+ * other end the kernel's nbd driver has.  It needs nothing of the daemon and survives it:
+ * whoever ends the device or the connection ends it, too.  Its own death is a dead connection
+ * like any other.
  *
  * It is a fork of the daemon, not of the connector that met the server first.  It may not wait
  * for the disk that it carries: its memory is locked, what the kernel allocates for it does
@@ -38,7 +39,8 @@ struct relay {
 	int kernel;			/* the end of its pair for the nbd driver */
 };
 
-/* Start one for the device NAME over SERVER, which stays the caller's.  After RECORDS with
+/* Start one for the device NAME over SERVER, which stays the caller's; a STATE of version 0 is
+ * for bytes that pass as they are.  After RECORDS with
  * one key, where keys have a limit, it says so.  0 or -errno. */
 _must_check_ int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name,
 			     int server, const struct nbdd_tls_state *state, uint64_t records,

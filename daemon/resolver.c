@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
+#include <linux/vm_sockets.h>
 
 #include <libnbd.h>
 #include "lib/util/cleanup.h"
@@ -17,6 +19,7 @@
 struct resolved_server {
 	char host[TARGET_HOST_MAX + 1];
 	uint32_t is_unix;			/* then host is the path */
+	uint32_t is_vsock, cid, port;		/* then host says so, too */
 	uint32_t n_addresses;
 	union {
 		sa_family_t family;
@@ -72,6 +75,17 @@ static int add_unix(struct resolved *r, const char *path)
 	snprintf(s->host, sizeof(s->host), "%s", path);
 	s->is_unix = 1;
 	r->n_servers++;
+	return 0;
+}
+
+static int add_vsock(struct resolved *r, uint32_t cid, uint32_t port)
+{
+	struct resolved_server *s = &r->servers[r->n_servers++];
+
+	snprintf(s->host, sizeof(s->host), "vsock:%u:%u", cid, port);
+	s->is_vsock = 1;
+	s->cid = cid;
+	s->port = port;
 	return 0;
 }
 
@@ -157,9 +171,10 @@ static int add_uri(struct resolved *r, const char *text, const char *default_por
 	case NBDD_TRANSPORT_TCP:
 		return add_tcp(r, u->host ? u->host : "",
 			       u->port && *u->port ? u->port : default_port);
-	default:
-		return fail(r, -ENOTSUP, "the kernel's nbd driver cannot use a vsock connection");
+	case NBDD_TRANSPORT_VSOCK:
+		return add_vsock(r, u->vsock_cid, u->vsock_port);
 	}
+	return fail(r, -ENOTSUP, "a transport that is not known");
 }
 
 static void resolver_main(int sock, int kept, void *arg)
@@ -193,7 +208,7 @@ static void label(struct server *s, const char *host)
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&a->addr;
 	uint16_t port = a->addr.ss_family == AF_INET ? v4->sin_port : v6->sin6_port;
 
-	if (a->addr.ss_family == AF_UNIX)
+	if (server_is_local(s))
 		snprintf(s->label, sizeof(s->label), "%s", host);
 	else
 		snprintf(s->label, sizeof(s->label),
@@ -212,6 +227,18 @@ static int take_unix(struct server *s, const char *path)
 	un = (struct sockaddr_un *)&s->addresses->addr;
 	un->sun_family = AF_UNIX;
 	strncpy(un->sun_path, path, sizeof(un->sun_path) - 1);
+	return 0;
+}
+
+static int take_vsock(struct server *s, const struct resolved_server *from)
+{
+	s->addresses = calloc(1, sizeof(*s->addresses));
+	if (!s->addresses)
+		return -ENOMEM;
+	s->n_addresses = 1;
+	s->addresses->len = sizeof(struct sockaddr_vm);
+	*(struct sockaddr_vm *)&s->addresses->addr = (struct sockaddr_vm) {
+		.svm_family = AF_VSOCK, .svm_cid = from->cid, .svm_port = from->port };
 	return 0;
 }
 
@@ -288,7 +315,8 @@ static int take_target(const struct resolved *r, struct target *t)
 		if (strnlen(from->host, sizeof(from->host)) > TARGET_HOST_MAX)
 			return -EPROTO;
 		memcpy(s->host, from->host, sizeof(s->host));
-		e = from->is_unix ? take_unix(s, from->host) : take_tcp(s, from);
+		e = from->is_unix ? take_unix(s, from->host)
+		    : from->is_vsock ? take_vsock(s, from) : take_tcp(s, from);
 		if (e >= 0)
 			label(s, from->host);
 	}

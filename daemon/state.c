@@ -299,7 +299,8 @@ static int read_address(struct json_object *value, struct sockaddr_storage *ret,
 {
 	if (!json_object_is_type(value, json_type_string) ||
 	    state_get_address(json_object_get_string(value), ret, ret_len) < 0)
-		return fail(error, "an address is not one of IPv4, IPv6 or a Unix socket");
+		return fail(error, "an address is not one of IPv4, IPv6, a Unix socket or a "
+			    "vsock");
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <linux/vm_sockets.h>
 
 #define MAGIC		"nbdd-state"
 #define SUM_BYTES	32		/* SHA-256 */
@@ -19,6 +20,7 @@ static const struct {
 	{ AF_INET, sizeof(struct sockaddr_in), sizeof(struct sockaddr_in) },
 	{ AF_INET6, sizeof(struct sockaddr_in6), sizeof(struct sockaddr_in6) },
 	{ AF_UNIX, sizeof(sa_family_t), sizeof(struct sockaddr_un) },
+	{ AF_VSOCK, sizeof(struct sockaddr_vm), sizeof(struct sockaddr_vm) },
 };
 
 void state_put_hex(char *to, const void *from, size_t len)

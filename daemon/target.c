@@ -3,18 +3,25 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
+bool server_is_local(const struct server *s)
+{
+	sa_family_t family = s->addresses[0].addr.ss_family;
+
+	return family == AF_UNIX || family == AF_VSOCK;
+}
+
 static bool is_name(const char *host)
 {
 	struct in6_addr any;
 
-	return host[0] != '/' && inet_pton(AF_INET, host, &any) != 1 &&
+	return inet_pton(AF_INET, host, &any) != 1 &&
 	       inet_pton(AF_INET6, host, &any) != 1;
 }
 
 bool target_has_names(const struct target *t)
 {
 	for (size_t i = 0; i < t->n_servers; i++)
-		if (is_name(t->servers[i].host))
+		if (!server_is_local(&t->servers[i]) && is_name(t->servers[i].host))
 			return true;
 	return false;
 }

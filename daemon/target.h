@@ -16,8 +16,8 @@
 
 /* One server, resolved. */
 struct server {
-	char host[TARGET_HOST_MAX + 1];		/* or socket path */
-	char label[TARGET_HOST_MAX + 10];	/* for messages: HOST:PORT, or the path */
+	char host[TARGET_HOST_MAX + 1];		/* or socket path, or vsock:CID:PORT */
+	char label[TARGET_HOST_MAX + 10];	/* for messages: HOST:PORT, or HOST */
 	size_t n_addresses;
 	struct nbdd_address *addresses;
 };
@@ -38,6 +38,8 @@ struct target {
 	uint64_t preinit_size;			/* bytes; 0: the server negotiates */
 };
 
+/* Is it reached through a socket's path or a vsock, which no certificate is made for? */
+bool server_is_local(const struct server *s);
 /* Is there a name among the hosts, whose addresses may change? */
 bool target_has_names(const struct target *t);
 void target_deinit(struct target *t);

@@ -51,12 +51,12 @@ void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
 	};
 }
 
-/* A socket's path is no name that a certificate is made for. */
+/* A socket's path or number is no name that a certificate is made for. */
 static const char *server_name(const struct tls_plan *p, const struct server *server)
 {
 	if (p->hostname)
 		return p->hostname;
-	return server->host[0] == '/' ? NULL : server->host;
+	return server_is_local(server) ? NULL : server->host;
 }
 
 static bool aes_in_hardware(void)

@@ -60,10 +60,12 @@ void tls_info(struct transport *t, struct nbdd_tls_info *ret)
 
 static size_t unread(const struct tls *s)
 {
+	uint8_t byte;
 	int n = 0;
 
+	/* A vsock does not know how many. */
 	if (ioctl(s->fd, FIONREAD, &n) < 0 || n < 0)
-		n = 0;
+		n = recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 	return s->in_len + gnutls_record_check_pending(s->session) + (size_t)n;
 }
 

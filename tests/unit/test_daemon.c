@@ -64,14 +64,18 @@ TEST(only_names_are_worth_resolving_again)
 {
 	static const struct {
 		const char *host;
+		sa_family_t family;
 		bool name;
 	} hosts[] = {
-		{ "server.example", true }, { "10", true }, { "192.0.2.1", false },
-		{ "2001:db8::1", false }, { "/run/nbd.sock", false },
+		{ "server.example", AF_INET6, true }, { "10", AF_INET, true },
+		{ "192.0.2.1", AF_INET, false }, { "2001:db8::1", AF_INET6, false },
+		{ "/run/nbd.sock", AF_UNIX, false }, { "vsock:2:10809", AF_VSOCK, false },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
-		struct target t = { .n_servers = 1 };
+		struct nbdd_address a = { .addr.ss_family = hosts[i].family };
+		struct target t = { .n_servers = 1, .servers[0].addresses = &a,
+				    .servers[0].n_addresses = 1 };
 
 		snprintf(t.servers[0].host, sizeof(t.servers[0].host), "%s",
 			 hosts[i].host);

@@ -1,5 +1,7 @@
 /* What the relay's pump does with bytes, ends and nonsense of either side. */
 #include <poll.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -290,4 +292,35 @@ TEST(keys_and_data_are_wiped)
 	pump_deinit(b->pump);
 	CHECK(memcmp(b->pump, &none, sizeof(none)) == 0);
 	end(b);
+}
+
+TEST(without_tls_bytes_pass_as_they_are)
+{
+	static const struct nbdd_tls_state none;
+	static uint8_t bytes[100000], back[sizeof(bytes) + 1];
+	struct pump *p = calloc(1, sizeof(*p));
+	int kernel[2], server[2];
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 7 >> 3);
+	CHECK(p);
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, kernel), 0);
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, server), 0);
+	CHECK_INT(pump_init(p, kernel[1], server[1], &none), 0);
+	CHECK_INT(write(kernel[0], bytes, sizeof(bytes)), sizeof(bytes));
+	CHECK_INT(write(server[0], bytes, 77), 77);
+	shutdown(server[0], SHUT_WR);
+	shutdown(kernel[0], SHUT_WR);
+	pump_run(p);
+	CHECK_INT(recv(server[0], back, sizeof(back), MSG_WAITALL), sizeof(bytes));
+	CHECK(memcmp(back, bytes, sizeof(bytes)) == 0);
+	CHECK_INT(recv(kernel[0], back, sizeof(back), MSG_WAITALL), 77);
+	CHECK(memcmp(back, bytes, 77) == 0);
+	CHECK(p->why);
+	pump_deinit(p);
+	for (int i = 0; i < 2; i++) {
+		close(kernel[i]);
+		close(server[i]);
+	}
+	free(p);
 }
