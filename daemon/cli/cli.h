@@ -127,8 +127,8 @@ int cli_fetch_list(struct cli *cli, const char *uri, struct json_object *keys,
 		   struct json_object *list);
 void cli_print_list(struct json_object *list);
 
-/* front.c: the program as nbd-client; its exit status. */
-int cli_front(int argc, char **argv);
+/* front.c: the program as nbd-client; nbdctl.c: as either.  The exit status. */
+int cli_front(int argc, char **argv), cli_main(int argc, char **argv);
 
 /* terminal.c */
 bool terminal_colour(FILE *f);

@@ -176,7 +176,7 @@ static bool is_nbd_client(const char *path)
 	return strcmp(slash ? slash + 1 : path, "nbd-client") == 0;
 }
 
-int main(int argc, char **argv)
+int cli_main(int argc, char **argv)
 {
 	const char *program = argc && is_nbd_client(argv[0]) ? "nbd-client" : "nbdctl";
 	int r;

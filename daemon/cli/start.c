@@ -67,7 +67,8 @@ static bool started_by_systemd(const struct cli *cli)
 
 /* ---- by ourselves ------------------------------------------------------------------ */
 
-/* nbdd lies beside us, or where it was installed. */
+/* nbdd lies beside us, or where it was installed; else we are it: the scripts of an initramfs
+ * for nbd-client copy nbd-client alone. */
 static void find_nbdd(char path[static PATH_MAX])
 {
 	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 8);
@@ -80,7 +81,9 @@ static void find_nbdd(char path[static PATH_MAX])
 		if (access(path, X_OK) == 0)
 			return;
 	}
-	snprintf(path, PATH_MAX, "%s/nbdd", NBDD_SBINDIR);
+	strcpy(path, NBDD_SBINDIR "/nbdd");
+	if (access(path, X_OK) < 0)
+		strcpy(path, "/proc/self/exe");
 }
 
 static void redirect(void)
