@@ -63,16 +63,20 @@ static int wait_for_lock(int fd)
 	return 0;
 }
 
+int lock_make_directory(const char *dir)
+{
+	if (mkdir(dir, 0755) == 0 || errno == EEXIST)
+		return 0;
+	log_error("cannot make %s: %s", dir, strerror(errno));
+	return -errno;
+}
+
 int lock_take(const char *dir)
 {
 	_cleanup_close_ int fd = -1;
 	char path[PATH_ROOM];
 	int r;
 
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
-		log_error("cannot make %s: %s", dir, strerror(errno));
-		return -errno;
-	}
 	snprintf(path, sizeof(path), "%s/lock", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {

@@ -274,11 +274,10 @@ static int open_kernel(struct manager *m, int genl)
 	return r < 0 ? fail(r, "cannot receive network events") : 0;
 }
 
-static int open_all(struct manager *m, struct inherited *inherited)
+static int prepare(struct manager *m)
 {
-	int r;
+	int r = sandbox_new(m->options.runtime_dir, &m->sandbox);
 
-	r = sandbox_new(m->options.runtime_dir, &m->sandbox);
 	if (r < 0)
 		return r;
 	r = state_boot_id(m->boot_id);
@@ -290,8 +289,31 @@ static int open_all(struct manager *m, struct inherited *inherited)
 	r = sd_event_add_defer(m->event, &m->kick, on_kick, m);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(m->kick, SD_EVENT_OFF);
-	if (r < 0)
-		return fail(r, "cannot set up the event loop");
+	return r < 0 ? fail(r, "cannot set up the event loop") : 0;
+}
+
+int manager_new(const struct manager_options *options, sd_event *event, struct manager **ret)
+{
+	struct manager *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+	m->options = *options;
+	m->event = event;
+	r = prepare(m);
+	if (r < 0) {
+		manager_free(m);
+		return r;
+	}
+	*ret = m;
+	return 0;
+}
+
+int manager_open(struct manager *m, struct inherited *inherited)
+{
+	int r;
+
 	/* Not before a predecessor has ended, when there is one. */
 	r = inherited->handed_over ? 0 : notify_open(&m->notify);
 	if (r < 0)
@@ -302,25 +324,6 @@ static int open_all(struct manager *m, struct inherited *inherited)
 	if (r >= 0 && resume_watch(m) < 0)
 		log_warning("cannot tell when the machine was suspended");
 	return r < 0 ? r : control_open(m, STEAL_FD(inherited->listen));
-}
-
-int manager_new(const struct manager_options *options, sd_event *event,
-		struct inherited *inherited, struct manager **ret)
-{
-	struct manager *m = calloc(1, sizeof(*m));
-	int r;
-
-	if (!m)
-		return -ENOMEM;
-	m->options = *options;
-	m->event = event;
-	r = open_all(m, inherited);
-	if (r < 0) {
-		manager_free(m);
-		return r;
-	}
-	*ret = m;
-	return 0;
 }
 
 void manager_free(struct manager *m)

@@ -65,9 +65,11 @@ struct manager {
 	bool leaving;			/* devices stay, for the next nbdd */
 };
 
-/* Takes of INHERITED what it uses.  0 or -errno; what went wrong has been logged. */
-int manager_new(const struct manager_options *options, sd_event *event,
-		struct inherited *inherited, struct manager **ret);
+/* What needs nothing of a predecessor; it reads files, and may load modules of the kernel.  0
+ * or -errno; what went wrong has been logged. */
+int manager_new(const struct manager_options *options, sd_event *event, struct manager **ret);
+/* The rest.  Takes of INHERITED what it uses. */
+int manager_open(struct manager *m, struct inherited *inherited);
 void manager_free(struct manager *m);
 /* Begin with the automatic devices of the files; later, when these cannot be read now. */
 int manager_load(struct manager *m);

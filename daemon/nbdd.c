@@ -170,6 +170,7 @@ static int setup_loop(sd_event **ret)
 struct start {
 	struct takeover from;
 	struct inherited inherited;
+	struct handover *next;		/* waits for a successor */
 	int lock;
 };
 
@@ -207,33 +208,47 @@ static int take_charge(struct start *s, struct manager *m)
 	return r < 0 ? r : manager_load(m);
 }
 
-static int serve(const struct manager_options *o, sd_event *event, struct start *s)
+static int serve(struct manager *m, struct start *s)
 {
-	struct handover *next = NULL;
-	struct manager *m;
-	int r = manager_new(o, event, s->from.sock >= 0 ? &s->from.inherited : &s->inherited, &m);
+	int r = manager_open(m, s->from.sock >= 0 ? &s->from.inherited : &s->inherited);
 
-	if (r < 0)
-		return r;
-	r = sd_event_add_signal(event, NULL, SIGHUP, on_hang_up, m);
+	if (r >= 0)
+		r = sd_event_add_signal(m->event, NULL, SIGHUP, on_hang_up, m);
 	if (r >= 0)
 		r = take_charge(s, m);
 	if (r >= 0) {
-		(void)handover_listen(m, s->lock, &next);
+		(void)handover_listen(m, s->lock, &s->next);
 		if (s->from.sock < 0)
 			status_ready(m);
 		log_info("ready: %zu device%s to attach", m->n_devices,
 			 m->n_devices == 1 ? "" : "s");
-		r = sd_event_loop(event);
+		r = sd_event_loop(m->event);
 	}
+	return r;
+}
+
+/* What takes long is done before a predecessor is asked, who waits for us from then on. */
+static int run_manager(const struct manager_options *o, sd_event *event)
+{
+	struct start s = { .from = TAKEOVER_NULL, .inherited = INHERITED_NULL, .lock = -1 };
+	struct manager *m = NULL;
+	int r = lock_make_directory(o->runtime_dir);
+
+	if (r >= 0)
+		r = manager_new(o, event, &m);
+	if (r >= 0)
+		r = gather(o, &s);
+	if (r >= 0)
+		r = serve(m, &s);
 	manager_free(m);
-	handover_free(next);
+	handover_free(s.next);
+	takeover_free(&s.from);
+	fd_close(s.lock);
 	return r;
 }
 
 static int run(const struct manager_options *o)
 {
-	struct start s = { .from = TAKEOVER_NULL, .inherited = INHERITED_NULL, .lock = -1 };
 	sd_event *event;
 	int r;
 
@@ -250,11 +265,7 @@ static int run(const struct manager_options *o)
 	power_hold_memory();
 	r = power_drop();
 	if (r >= 0)
-		r = gather(o, &s);
-	if (r >= 0)
-		r = serve(o, event, &s);
-	takeover_free(&s.from);
-	fd_close(s.lock);
+		r = run_manager(o, event);
 	sd_event_unref(event);
 	return r;
 }
