@@ -230,14 +230,32 @@ static bool is_nbd(const char *value)
 
 /* ---- ours -------------------------------------------------------------------------- */
 
+/* KEY=VALUE, `device=/dev/nbdN`, or `nofail`. */
+static int read_pair(const struct command_line *l, struct conf_device *d, char *pair)
+{
+	char *value = pair;
+	unsigned index;
+
+	strsep(&value, "=");
+	if (strcmp(pair, "nofail") == 0 && !value) {
+		d->nofail = true;
+		return 0;
+	}
+	if (strcmp(pair, "device") != 0)
+		return set_key(l, d, pair, value);
+	if (!value || conf_parse_device(value, &index) < 0)
+		return problem(l, d->name, "device", value ? value : "", "allowed is /dev/nbdN");
+	d->index = (int)index;
+	return 0;
+}
+
 /* nbdd.attach=[NAME=]URI[,KEY=VALUE...]; `%2C` is a comma in a URI. */
 static int read_attach(struct command_line *l, char *text)
 {
 	char *scheme = strstr(text, "://"), *equals = strchr(text, '=');
-	char *uri = strsep(&text, ","), *pair, *value, *name = NULL;
+	char *uri = strsep(&text, ","), *pair, *name = NULL;
 	struct conf_device *d;
 	char made_up[16];
-	unsigned index;
 	int r;
 
 	if (!scheme)
@@ -255,17 +273,8 @@ static int read_attach(struct command_line *l, char *text)
 	r = add_device(l, name ? name : made_up, -1, &d);
 	if (r == 0)
 		r = set_key(l, d, "uri", uri);
-	while (r == 0 && (pair = strsep(&text, ","))) {
-		value = pair;
-		strsep(&value, "=");
-		if (strcmp(pair, "device") != 0)
-			r = set_key(l, d, pair, value);
-		else if (!value || conf_parse_device(value, &index) < 0)
-			r = problem(l, d->name, "device", value ? value : "",
-				    "allowed is /dev/nbdN");
-		else
-			d->index = (int)index;
-	}
+	while (r == 0 && (pair = strsep(&text, ",")))
+		r = read_pair(l, d, pair);
 	return r < 0 ? r : check_device(l, d);
 }
 

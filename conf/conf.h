@@ -19,6 +19,7 @@ struct conf_device {
 	char *name;			/* section [NAME], or nbdN in nbdtab */
 	int index;			/* wanted /dev/nbdN, or -1 */
 	bool automatic;			/* attach when the daemon starts */
+	bool nofail;			/* the boot goes on without it (nbdd.attach= alone) */
 	struct device_keys keys;
 	char *file;
 	unsigned line;

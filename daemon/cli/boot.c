@@ -148,7 +148,12 @@ static int attach_all(const struct cli *cli, const struct conf_boot *b,
 		r = cli_start_daemon(cli, &(struct start_spec){ .config = path,
 								.mark = true });
 	for (size_t i = 0; i < b->conf->n_devices && r == CLI_OK; i++)
-		r = wait_attached(cli, &b->conf->devices[i], deadline_usec);
+		if (!b->conf->devices[i].nofail)
+			r = wait_attached(cli, &b->conf->devices[i], deadline_usec);
+	/* What the boot can do without does not hold up what it needs. */
+	for (size_t i = 0; i < b->conf->n_devices && r == CLI_OK; i++)
+		if (b->conf->devices[i].nofail)
+			(void)try_attach(cli, &b->conf->devices[i], false);
 	return r;
 }
 

@@ -12,6 +12,8 @@
 static void print_device(const struct conf_device *d)
 {
 	printf("device %s index=%d auto=%d line=%u", d->name, d->index, d->automatic, d->line);
+	if (d->nofail)
+		printf(" nofail=1");
 	for (size_t i = 0; i < n_conf_keys; i++) {
 		_cleanup_free_ char *text = NULL;
 

@@ -108,6 +108,14 @@ def test_attach_takes_any_uri_and_keys_and_may_stand_several_times(tmp_path):
         'root': {'index': '0', 'addresses': 'c', 'export': 'root'}}
 
 
+def test_the_boot_may_go_on_without_a_device(tmp_path):
+    r = boot(tmp_path, 'nbdd.attach=a=nbd://a/x,nofail,read-only=yes nbdd.attach=b=nbd://b/y')
+    assert {n: d.get('nofail') for n, d in r.devices.items()} == {'a': '1', 'b': None}
+    assert r.devices['a']['read-only'] == 'yes'
+    r = check_boot(tmp_path, 'nbdd.attach=a=nbd://a/x,nofail=no')
+    assert not r.devices and 'nofail' in r.problems[0]
+
+
 @pytest.mark.parametrize('line', [
     '', 'quiet ro root=/dev/sda1', 'root=UUID=1 netroot=nfs:a:/b', 'nbdroot', 'nbddev=nbd0',
     'xnbdroot=a,b', 'nbdd.attach', '\n\n'])
