@@ -23,6 +23,9 @@ const char *conf_nearest(const char *name, const char *const *extra);
 /* The bit of KEY in `device_keys.set`. */
 uint64_t conf_key_bit(const struct conf_key *key);
 
+/* Is a file of certificates or keys set, in place of a directory? */
+bool device_keys_have_files(const struct device_keys *k);
+
 /* Forget the value of KEY: NULL, or the default. */
 void device_keys_unset(struct device_keys *k, const struct conf_key *key);
 

@@ -46,6 +46,20 @@ const struct conf_key conf_keys[] = {
 	  .change = CONF_RECONNECT,
 	  .text = "Directory of ca-cert.pem, which tells the server's certificate as genuine, "
 		  "and, where the server wants one, client-cert.pem with client-key.pem." },
+	{ "tls-ca-file", CONF_STRING, MEMBER(tls_ca_file), .min = 1, .max = 4095,
+	  .rules = CONF_PATH, .value = "FILE",
+	  .change = CONF_RECONNECT,
+	  .text = "File of the CAs that tell the server's certificate as genuine, of any name, "
+		  "where there is no directory tls-certificates; without it, the CAs that the "
+		  "system trusts." },
+	{ "tls-cert-file", CONF_STRING, MEMBER(tls_cert_file), .min = 1, .max = 4095,
+	  .rules = CONF_PATH, .value = "FILE",
+	  .change = CONF_RECONNECT,
+	  .text = "File of our certificate, for a server that wants one." },
+	{ "tls-key-file", CONF_STRING, MEMBER(tls_key_file), .min = 1, .max = 4095,
+	  .rules = CONF_PATH, .value = "FILE",
+	  .change = CONF_RECONNECT,
+	  .text = "File of the key of tls-cert-file; either file may hold both." },
 	{ "tls-psk-file", CONF_STRING, MEMBER(tls_psk_file), .min = 1, .max = 4095,
 	  .rules = CONF_PATH, .value = "FILE",
 	  .change = CONF_RECONNECT,
@@ -144,10 +158,6 @@ const struct conf_key conf_keys[] = {
 };
 const size_t n_conf_keys = ARRAY_SIZE(conf_keys);
 
-#define NO_FILES "a certificate file alone is not supported: put ca-cert.pem, " \
-	"client-cert.pem and client-key.pem in one directory and set " \
-	"tls-certificates=DIRECTORY"
-
 /* nbd-client's spellings in nbdtab.  `persist` and `no_optgo` describe what nbdd always does
  * (keep the device; fall back where the server does not know NBD_OPT_GO); that a host is a
  * path is seen from its slash, so `unix` adds nothing either. */
@@ -158,9 +168,9 @@ const struct conf_alias conf_aliases[] = {
 	{ "tlshostname", .key = "tls-hostname" },
 	{ "priority", .key = "tls-priority" },
 	{ "persist" }, { "no_optgo" }, { "unix" },
-	{ "cacertfile", .refused = NO_FILES },
-	{ "certfile", .refused = NO_FILES },
-	{ "keyfile", .refused = NO_FILES },
+	{ "cacertfile", .key = "tls-ca-file" },
+	{ "certfile", .key = "tls-cert-file" },
+	{ "keyfile", .key = "tls-key-file" },
 	{ "sdp", .refused = "the Sockets Direct Protocol is gone from the kernel: leave sdp out" },
 	{},
 };

@@ -21,6 +21,7 @@ struct device_keys {
 	uint32_t port;			/* of addresses without one */
 	char *export_name;		/* NULL: the URI's, else "" */
 	enum conf_tls tls;
+	char *tls_ca_file, *tls_cert_file, *tls_key_file;
 	char *tls_certificates, *tls_psk_file, *tls_username, *tls_hostname, *tls_priority;
 	enum conf_kernel_tls kernel_tls;
 	uint32_t connections;		/* 0: auto */

@@ -100,8 +100,9 @@ static int finish_entry(struct entry *e)
 	char error[CONF_ERROR_MAX];
 	int r = 0;
 
-	/* A name to check makes nbd-client use TLS. */
-	if (k->tls_hostname && !(k->set & conf_key_bit(conf_key_find("tls", NULL))))
+	/* A name to check, or a file, makes nbd-client use TLS. */
+	if ((k->tls_hostname || device_keys_have_files(k)) &&
+	    !(k->set & conf_key_bit(conf_key_find("tls", NULL))))
 		r = set_key(e, "tls", "require");
 	if (r == 0 && e->unix_socket && k->n_addresses && *k->addresses[0] != '/')
 		r = entry_problem(e, true, "unix is set but the second field is no absolute "

@@ -34,10 +34,15 @@ static bool tls_uri_without_tls(const struct device_keys *k)
 	return uri_asks_for_tls(k) && device_keys_given(k, "tls") && k->tls == CONF_TLS_OFF;
 }
 
+bool device_keys_have_files(const struct device_keys *k)
+{
+	return k->tls_ca_file || k->tls_cert_file || k->tls_key_file;
+}
+
 static bool tls_keys_without_tls(const struct device_keys *k)
 {
-	bool any = k->tls_certificates || k->tls_psk_file || k->tls_username ||
-		   k->tls_hostname || k->tls_priority;
+	bool any = k->tls_certificates || device_keys_have_files(k) || k->tls_psk_file ||
+		   k->tls_username || k->tls_hostname || k->tls_priority;
 
 	/* Off in so many words: then they are [defaults]' or kept for later. */
 	return any && k->tls == CONF_TLS_OFF && !device_keys_given(k, "tls") &&
@@ -47,6 +52,16 @@ static bool tls_keys_without_tls(const struct device_keys *k)
 static bool two_credentials(const struct device_keys *k)
 {
 	return k->tls_certificates && k->tls_psk_file;
+}
+
+static bool files_and_directory(const struct device_keys *k)
+{
+	return device_keys_have_files(k) && k->tls_certificates;
+}
+
+static bool files_and_psk(const struct device_keys *k)
+{
+	return device_keys_have_files(k) && k->tls_psk_file;
 }
 
 static bool delays_cross(const struct device_keys *k)
@@ -85,6 +100,10 @@ static const struct {
 	{ preinit_with_tls, "preinit does not go with TLS, which begins in the handshake" },
 	{ two_credentials, "tls-certificates and tls-psk-file are both set; "
 			   "allowed is one of them" },
+	{ files_and_directory, "tls-ca-file, tls-cert-file or tls-key-file is set beside "
+			       "tls-certificates; allowed are the files or the directory" },
+	{ files_and_psk, "tls-ca-file, tls-cert-file or tls-key-file is set beside "
+			 "tls-psk-file; allowed are certificates or a shared key" },
 	{ delays_cross, "reconnect-delay is longer than reconnect-delay-max; "
 			"allowed is at most that" },
 	{ no_time_to_answer, "keepalive is not shorter than keepalive-timeout; "

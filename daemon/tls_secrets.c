@@ -81,6 +81,9 @@ static void reader_main(int sock, int kept, void *arg)
 	char byte = 0;
 
 	if (!h || nbd_set_tls_verify_peer(h, !u->no_verify) < 0 ||
+	    set(h, nbdd_set_tls_ca_file, k->tls_ca_file, NULL) < 0 ||
+	    set(h, nbdd_set_tls_certificate_file, k->tls_cert_file, NULL) < 0 ||
+	    set(h, nbdd_set_tls_key_file, k->tls_key_file, NULL) < 0 ||
 	    set(h, nbd_set_tls_certificates, k->tls_certificates, u->certificates) < 0 ||
 	    set(h, nbd_set_tls_psk_file, k->tls_psk_file, u->psk_file) < 0 ||
 	    set(h, nbd_set_tls_username, k->tls_username, u->username) < 0)

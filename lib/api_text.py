@@ -385,6 +385,14 @@ the very start or between two requests of transmission; the handle is closed.  I
 caller's.  EBUSY: requests are in flight; EPROTO: the server sent bytes that nobody asked for;
 ENOTCONN: it has hung up; ENOTSUP: structured replies, extended headers or TLS are in use,
 which the kernel's nbd driver does not know.''', 'Transmission'),
+    'set_tls_ca_file': ('choose the file of CAs', '''One of these prove the server's certificate
+genuine.  With this, nbdd_set_tls_certificate_file(3) or nbdd_set_tls_key_file(3) no directory of
+certificates is used; without a file of CAs, those that the system trusts.''', ''),
+    'set_tls_certificate_file': ('choose the file of our certificate', '''For servers that want
+one; its key is in the file of nbdd_set_tls_key_file(3), or in this one, too.''', ''),
+    'set_tls_key_file': ('choose the file of our key', '''The key of the certificate in the file of
+nbdd_set_tls_certificate_file(3), or in this one, too.  Only the owner and the group may be able to
+read it.''', ''),
     'read_tls_credentials': ('read keys and certificates into memory', '''Reads the files that
 the handle would use for TLS, by nbd_set_tls_certificates(3), nbd_set_tls_psk_file(3) and
 nbd_set_tls_username(3) or the directories that are searched without them, and checks that they

@@ -20,12 +20,12 @@ struct front {
 	const char **devices;		/* of -c (the first counts) and -d */
 	size_t n_devices;
 	struct json_object *keys;	/* of Attach */
-	const char *certificates[3];	/* enum front_certificate */
+	const char *files[3];		/* enum front_file */
 	bool persist, unix_socket, tls;
 	bool foreground, systemd_mark;
 };
 
-enum front_certificate { FRONT_CA, FRONT_CERTIFICATE, FRONT_KEY };
+enum front_file { FRONT_CA, FRONT_CERTIFICATE, FRONT_KEY };
 
 /* front_options.c: a command line.  0, or nbd-client's exit status, with the reason told. */
 int front_parse(struct front *f, int argc, char **argv);

@@ -122,43 +122,24 @@ static void take_persistence(struct front *f)
 		front_set_key(f, "dead-timeout", "0");
 }
 
-/* The files of -cacertfile, -certfile and -keyfile must be those of one directory that
- * tls-certificates names. */
-static int take_certificates(struct front *f)
-{
-	static const char *const names[] = {
-		[FRONT_CA] = "/ca-cert.pem",
-		[FRONT_CERTIFICATE] = "/client-cert.pem",
-		[FRONT_KEY] = "/client-key.pem",
-	};
-	_cleanup_free_ char *directory = NULL;
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		_cleanup_free_ char *path = f->certificates[i] ?
-			absolute_path(f->certificates[i]) : NULL;
-		size_t len = path ? strlen(path) : 0, end = strlen(names[i]);
-
-		if (!path)
-			continue;
-		if (len <= end || strcmp(path + len - end, names[i]) != 0 ||
-		    (directory && strncmp(path, directory, MAX(len - end,
-							       strlen(directory))) != 0))
-			return front_error(f, "%s: expected are ca-cert.pem, client-cert.pem "
-					   "and client-key.pem in one directory", path);
-		if (!directory)
-			directory = cli_must(strndup(path, len - end));
-	}
-	if (directory)
-		front_set_key(f, "tls-certificates", directory);
-	return 0;
-}
-
 int front_take_tls(struct front *f)
 {
+	static const char *const keys[] = {
+		[FRONT_CA] = "tls-ca-file",
+		[FRONT_CERTIFICATE] = "tls-cert-file",
+		[FRONT_KEY] = "tls-key-file",
+	};
+
 	if (!f->tls)
 		return 0;
 	front_set_key(f, "tls", "require");
-	return take_certificates(f);
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		_cleanup_free_ char *path = f->files[i] ? absolute_path(f->files[i]) : NULL;
+
+		if (path)
+			front_set_key(f, keys[i], path);
+	}
+	return 0;
 }
 
 static int check_keys(const struct front *f)

@@ -31,8 +31,7 @@ static void print_parameters(const struct front *f, FILE *out, char before)
 	static const struct {
 		const char *key, *parameter;
 	} parameters[] = {
-		{ "tls-certificates", "tls-certificates" }, { "tls-hostname", "tls-hostname" },
-		{ "tls-priority", "tls-priority" },
+		{ "tls-hostname", "tls-hostname" }, { "tls-priority", "tls-priority" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(parameters); i++) {
@@ -81,7 +80,7 @@ int front_list(struct front *f)
 		return r;
 	list = cli_must(json_object_new_array());
 	uri = build_uri(f);
-	r = cli_fetch_list(&f->cli, uri, NULL, list);
+	r = cli_fetch_list(&f->cli, uri, f->keys, list);
 	puts("Negotiation: ..");
 	if (r == CLI_OK)
 		cli_print_list(list);

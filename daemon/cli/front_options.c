@@ -52,9 +52,9 @@ static int take_action(struct front *f, const struct option_row *o, const char *
 	return 0;
 }
 
-static int take_certificate(struct front *f, const struct option_row *o, const char *value)
+static int take_file(struct front *f, const struct option_row *o, const char *value)
 {
-	f->certificates[o->number] = value;
+	f->files[o->number] = value;
 	f->tls = true;
 	return 0;
 }
@@ -136,7 +136,7 @@ static int take_sdp(struct front *f, const struct option_row *o, const char *val
 #define KEY(k)		.take = take_key, .key = k
 #define FLAG(m)		.take = take_flag, .offset = offsetof(struct front, m)
 #define ACTION(a)	.take = take_action, .number = a
-#define CERTIFICATE(c)	.take = take_certificate, .number = c
+#define TLS_FILE(n)	.take = take_file, .number = n
 
 static const struct option_row rows[] = {
 	{ "name", 'N', true, KEY("export") },
@@ -159,9 +159,9 @@ static const struct option_row rows[] = {
 	{ "list", 'l', ACTION(FRONT_LIST) },
 	{ "check", 'c', true, ACTION(FRONT_CHECK) },
 	{ "disconnect", 'd', true, ACTION(FRONT_DISCONNECT) },
-	{ "cacertfile", 'A', true, CERTIFICATE(FRONT_CA) },
-	{ "certfile", 'F', true, CERTIFICATE(FRONT_CERTIFICATE) },
-	{ "keyfile", 'K', true, CERTIFICATE(FRONT_KEY) },
+	{ "cacertfile", 'A', true, TLS_FILE(FRONT_CA) },
+	{ "certfile", 'F', true, TLS_FILE(FRONT_CERTIFICATE) },
+	{ "keyfile", 'K', true, TLS_FILE(FRONT_KEY) },
 	{ "tlshostname", 'H', true, take_hostname, .key = "tls-hostname" },
 	{ "enable-tls", 'x', FLAG(tls) },
 	{ "priority", 'y', true, KEY("tls-priority") },

@@ -87,6 +87,9 @@ static int apply_keys(struct nbd_handle *h, struct json_object *keys)
 		int (*set)(struct nbd_handle *h, const char *value);
 	} setters[] = {
 		{ "tls", set_tls }, { "tls-certificates", nbd_set_tls_certificates },
+		{ "tls-ca-file", nbdd_set_tls_ca_file },
+		{ "tls-cert-file", nbdd_set_tls_certificate_file },
+		{ "tls-key-file", nbdd_set_tls_key_file },
 		{ "tls-psk-file", nbd_set_tls_psk_file },
 		{ "tls-username", nbd_set_tls_username },
 		{ "tls-hostname", nbd_set_tls_hostname },

@@ -27,6 +27,21 @@ int api_set_tls_certificates(struct nbd_handle *h, const char *dir)
 	return call_set_string(h, &h->settings.tls_certificates, dir);
 }
 
+int api_set_tls_ca_file(struct nbd_handle *h, const char *filename)
+{
+	return call_set_string(h, &h->settings.tls_files.ca, filename);
+}
+
+int api_set_tls_certificate_file(struct nbd_handle *h, const char *filename)
+{
+	return call_set_string(h, &h->settings.tls_files.certificate, filename);
+}
+
+int api_set_tls_key_file(struct nbd_handle *h, const char *filename)
+{
+	return call_set_string(h, &h->settings.tls_files.key, filename);
+}
+
 int api_set_tls_username(struct nbd_handle *h, const char *username)
 {
 	return call_set_string(h, &h->settings.tls_username, username);

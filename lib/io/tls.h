@@ -12,9 +12,15 @@
 #define TLS_MESSAGE_MAX 600
 
 /* What the user asked for; NULL: not set. */
+/* Files of any name, in place of a directory; NULL where there is none. */
+struct tls_named_files {
+	char *ca, *certificate, *key;
+};
+
 struct tls_config {
 	bool verify_peer;
 	const char *hostname;		/* as it stands in the server's certificate */
+	struct tls_named_files files;
 	const char *certificates;	/* directory */
 	const char *psk_file, *username;
 	/* Then no file is read. */

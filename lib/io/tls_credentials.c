@@ -34,12 +34,23 @@ static int bad_file(char *message, const char *dir, const char *name, int gnutls
 					 : "there is nothing in it");
 }
 
-static int use_ca(struct tls_credentials *k, const struct nbdd_tls_data *ca, char *message)
+static int bad_named(char *message, const char *path, int gnutls_error)
+{
+	return tls_fail(message, -EINVAL, "TLS: %s cannot be used: %s", path,
+			gnutls_error < 0 ? gnutls_strerror(gnutls_error)
+					 : "there is nothing in it");
+}
+
+static int use_ca(struct tls_credentials *k, const struct nbdd_tls_data *ca,
+		  const struct tls_named_files *files, char *message)
 {
 	gnutls_datum_t d = datum(ca);
 	int n = gnutls_certificate_set_x509_trust_mem(k->x509, &d, GNUTLS_X509_FMT_PEM);
 
-	return n > 0 ? 0 : bad_file(message, k->where, TLS_CA_CERT, n);
+	if (n > 0)
+		return 0;
+	return files->ca ? bad_named(message, files->ca, n)
+			 : bad_file(message, k->where, TLS_CA_CERT, n);
 }
 
 static int use_crl(struct tls_credentials *k, const struct nbdd_tls_data *crl, char *message)
@@ -51,14 +62,18 @@ static int use_crl(struct tls_credentials *k, const struct nbdd_tls_data *crl, c
 }
 
 static int use_client(struct tls_credentials *k, const struct nbdd_tls_credentials *c,
-		      char *message)
+		      const struct tls_named_files *files, char *message)
 {
 	gnutls_datum_t cert = datum(&c->certificate), key = datum(&c->key);
 	int r = gnutls_certificate_set_x509_key_mem(k->x509, &cert, &key, GNUTLS_X509_FMT_PEM);
 
-	return r >= 0 ? 0 : tls_fail(message, -EINVAL, "TLS: %s/%s and %s cannot be used: %s",
-				     k->where, TLS_CLIENT_CERT, TLS_CLIENT_KEY,
-				     gnutls_strerror(r));
+	if (r >= 0)
+		return 0;
+	if (files->certificate || files->key)
+		return bad_named(message, files->certificate ? files->certificate : files->key,
+				 r);
+	return tls_fail(message, -EINVAL, "TLS: %s/%s and %s cannot be used: %s", k->where,
+			TLS_CLIENT_CERT, TLS_CLIENT_KEY, gnutls_strerror(r));
 }
 
 static int use_system_trust(struct tls_credentials *k, char *message)
@@ -77,7 +92,7 @@ static int use_x509(struct tls_credentials *k, const struct nbdd_tls_credentials
 	if (gnutls_certificate_allocate_credentials(&k->x509) < 0)
 		return tls_fail(message, -ENOMEM, "TLS: no memory for certificates");
 	if (c->ca.data)
-		r = use_ca(k, &c->ca, message);
+		r = use_ca(k, &c->ca, &config->files, message);
 	else if (!config->credentials && (k->where || config->verify_peer))
 		r = use_system_trust(k, message);
 	else if (!k->where && !config->verify_peer &&
@@ -86,7 +101,7 @@ static int use_x509(struct tls_credentials *k, const struct nbdd_tls_credentials
 	if (r == 0 && c->crl.data)
 		r = use_crl(k, &c->crl, message);
 	if (r == 0 && c->certificate.data)
-		r = use_client(k, c, message);
+		r = use_client(k, c, &config->files, message);
 	return r;
 }
 

@@ -193,6 +193,40 @@ static int read_x509(struct nbdd_tls_credentials *c, const struct tls_config *co
 	return 0;
 }
 
+/* Certificate and key may be in one file. */
+static int read_named(struct nbdd_tls_credentials *c, const struct tls_named_files *f,
+		      char *message)
+{
+	const char *certificate = f->certificate ? f->certificate : f->key;
+	const struct {
+		const char *path;
+		bool secret;
+		struct nbdd_tls_data *data;
+	} files[] = {
+		{ f->ca, false, &c->ca },
+		{ certificate, false, &c->certificate },
+		{ f->key ? f->key : certificate, true, &c->key },
+	};
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		if (!files[i].path)
+			continue;
+		r = read_file(files[i].path, files[i].secret, files[i].data, message);
+		if (r == -ENOENT)
+			return tls_fail(message, r, "TLS: there is no %s", files[i].path);
+		if (r < 0)
+			return r;
+	}
+	c->where = strdup(f->ca ? f->ca : certificate);
+	return c->where ? 0 : tls_fail(message, -ENOMEM, "TLS: no memory");
+}
+
+static bool any_named(const struct tls_named_files *f)
+{
+	return f->ca || f->certificate || f->key;
+}
+
 static int find_username(struct nbdd_tls_credentials *c, const struct tls_config *config,
 			 char *message)
 {
@@ -254,7 +288,12 @@ int tls_files_read(struct nbdd_tls_credentials *c, const struct tls_config *conf
 	int r;
 
 	*c = (struct nbdd_tls_credentials) {};
-	r = config->psk_file ? read_psk(c, config, message) : read_x509(c, config, message);
+	if (config->psk_file)
+		r = read_psk(c, config, message);
+	else if (any_named(&config->files))
+		r = read_named(c, &config->files, message);
+	else
+		r = read_x509(c, config, message);
 	if (r < 0)
 		tls_files_wipe(c);
 	return r;

@@ -47,6 +47,9 @@ struct nbd_handle *session_new(const char *name)
 static void free_settings(struct settings *s)
 {
 	free(s->export_name);
+	free(s->tls_files.ca);
+	free(s->tls_files.certificate);
+	free(s->tls_files.key);
 	free(s->tls_certificates);
 	free(s->tls_username);
 	free(s->tls_psk_file);

@@ -43,6 +43,7 @@ struct settings {
 	int uri_tls;
 	bool uri_local_file, uri_tls_priority;
 	char *export_name;
+	struct tls_named_files tls_files;
 	char *tls_certificates, *tls_username, *tls_psk_file, *tls_hostname, *tls_priority;
 	const struct nbdd_tls_credentials *tls_credentials;	/* the user's */
 	char *activation_name;

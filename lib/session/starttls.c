@@ -56,6 +56,7 @@ struct tls_config starttls_config(struct nbd_handle *h)
 	return (struct tls_config) {
 		.verify_peer = s->verify_peer,
 		.hostname = server_name(h),
+		.files = s->tls_files,
 		.certificates = s->tls_certificates,
 		.psk_file = s->tls_psk_file,
 		.username = s->tls_username,

@@ -229,11 +229,18 @@ CONF = {
         key('keepalive = 4s'),
         'c:1: error: keepalive is not shorter than keepalive-timeout; a probe needs time for '
         'its answer'),
-    'certificate files': (
-        key('certfile = /c.pem'),
-        'c:2: error: certfile: a certificate file alone is not supported: put ca-cert.pem, '
-        'client-cert.pem and client-key.pem in one directory and set '
-        'tls-certificates=DIRECTORY'),
+    'files and a directory': (
+        section('uri = nbds://s', 'tls-ca-file = /c.pem', 'tls-certificates = /c'),
+        'c:1: error: tls-ca-file, tls-cert-file or tls-key-file is set beside '
+        'tls-certificates; allowed are the files or the directory'),
+    'files and a shared key': (
+        section('uri = nbds://s', 'tls-key-file = /c.pem', 'tls-psk-file = /k'),
+        'c:1: error: tls-ca-file, tls-cert-file or tls-key-file is set beside tls-psk-file; '
+        'allowed are certificates or a shared key'),
+    'files without TLS': (
+        section('uri = nbd://s', 'tls-ca-file = /c.pem'),
+        'c:1: error: TLS is set up but not on; allowed are tls=allow, require, or off to say '
+        'so'),
     'uri in defaults': ('[good]\n' + OK + '[defaults]\nuri = nbd://s\n',
                         'c:4: error: uri belongs to one device; it is not allowed in '
                         '[defaults]'),
@@ -307,10 +314,9 @@ TAB = {
     'sdp': ('nbd0 host export sdp',
             't:1: error: sdp: the Sockets Direct Protocol is gone from the kernel: leave sdp '
             'out'),
-    'keyfile': ('nbd0 host export keyfile=/k',
-                't:1: error: keyfile: a certificate file alone is not supported: put '
-                'ca-cert.pem, client-cert.pem and client-key.pem in one directory and set '
-                'tls-certificates=DIRECTORY'),
+    'keyfile': ('nbd0 host export keyfile=k',
+                "t:1: error: tls-key-file: 'k' is not an absolute path; allowed is an absolute "
+                'path of at most 4095 bytes'),
     'empty option': ('nbd0 host export swap,,persist',
                      't:1: error: an option is empty; options are joined by single commas '
                      'without blanks'),

@@ -96,6 +96,8 @@ def keys_of_line(tmp_path, line):
     ('tls,priority=NORMAL:-VERS-ALL',
      {'tls': 'require', 'tls-priority': 'NORMAL:-VERS-ALL'}),
     ('tlshostname=h', {'tls': 'require', 'tls-hostname': 'h'}),
+    ('certfile=/c,keyfile=/k,cacertfile=/a',
+     {'tls': 'require', 'tls-cert-file': '/c', 'tls-key-file': '/k', 'tls-ca-file': '/a'}),
     ('tlshostname=h,tls=allow', {'tls': 'allow', 'tls-hostname': 'h'}),
     ('auto,read-only,reconnect-delay-max=1min,requeue-interval=200ms',
      {'auto': '1', 'read-only': 'yes', 'reconnect-delay-max': '1min',

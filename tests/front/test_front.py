@@ -7,6 +7,8 @@ import pytest
 
 from tests.front.front import OURS, SIZE, USUAL, Front
 from tests.harness.paths import BUILD
+from tests.harness.pki import Authority
+from tests.harness.servers import Nbdkit
 from tests.harness.wait import wait_until
 
 pytestmark = pytest.mark.guest
@@ -147,6 +149,38 @@ def test_preinit_needs_no_handshake(front):
     assert front.g.run(['dd', 'if=/dev/nbd0', 'bs=16', 'count=1']).out.startswith('raw raw raw')
     front.clean(OURS)
     server.kill()
+
+
+def test_certificates_and_keys_are_in_files_of_any_name(front):
+    """Each alone, as options and in nbdtab; certificate and key in one file."""
+    at = front.g.path / 'pki'
+    at.mkdir()
+    ca = Authority(at / 'ca')
+    ca.issue(at / 'server', 'server')
+    ca.issue(at / 'client', 'client')
+    for name, parts in {'x.ca': ['ca-cert'], 'x.crt': ['client-cert'], 'x.key': ['client-key'],
+                        'both': ['client-cert', 'client-key']}.items():
+        (at / name).write_text(''.join((at / 'client' / f'{p}.pem').read_text() for p in parts))
+        (at / name).chmod(0o600)
+    tls = f'-cacertfile {at}/x.ca -certfile {at}/x.crt -keyfile {at}/x.key'
+    with Nbdkit(front.g, ('memory', '8M'), tcp=True, options=[
+            '--tls=require', f'--tls-certificates={at}/server', '--tls-verify-peer']) as s:
+        def connect(options):
+            rc, _, err = front.run(OURS, f'127.0.0.1 {s.port} /dev/nbd0 {options}')
+            found = front.device(0)
+            front.clean(OURS)
+            return rc, err, found
+        assert connect(tls) == (0, '', USUAL)
+        assert connect(f'-A {at}/x.ca -K {at}/both') == (0, '', USUAL)
+        assert front.run(OURS, f'-l 127.0.0.1 {s.port} {tls}')[0] == 0
+        rc, err, found = connect(f'-A {at}/x.crt -F {at}/x.crt -K {at}/x.key')
+        assert (rc, found) == (1, None) and 'unknown CA' in err
+        rc, err, found = connect(f'-A {at}/x.ca -F {at}/none')
+        assert (rc, found) == (1, None) and f'there is no {at}/none' in err
+        front.write_nbdtab(f'nbd0 127.0.0.1 a port={s.port},cacertfile={at}/x.ca,'
+                           f'certfile={at}/x.crt,keyfile={at}/x.key\n')
+        assert front.run(OURS, 'nbd0')[::2] == (0, '') and front.device(0) == USUAL
+        front.clean(OURS)
 
 
 # Answers reads with text and everything else with nothing: simple replies of the protocol.

@@ -18,6 +18,9 @@ static const struct {
 	{ "export", { "", "x", "caf\xc3\xa9 \\ #;=," } },
 	{ "tls", { "allow", "require" } },
 	{ "tls-certificates", { "/etc/nbd" } },
+	{ "tls-ca-file", { "/etc/ca.crt" } },
+	{ "tls-cert-file", { "/etc/my.crt" } },
+	{ "tls-key-file", { "/etc/my.key" } },
 	{ "tls-psk-file", { "/etc/psk" } },
 	{ "tls-username", { "me" } },
 	{ "tls-hostname", { "server.example.com" } },
@@ -175,7 +178,7 @@ TEST(a_refused_value_changes_nothing)
 		{ "uri", "x" }, { "addresses", "a b" }, { "port", "0" }, { "tls", "x" },
 		{ "export", "\n" }, { "connections", "17" }, { "read-only", "x" },
 		{ "timeout", "x" }, { "block-size", "513" }, { "nosuchkey", "1" },
-		{ "port", NULL }, { "sdp", NULL }, { "keyfile", "/x" },
+		{ "port", NULL }, { "sdp", NULL }, { "keyfile", "x" },
 	};
 	char error[CONF_ERROR_MAX];
 	struct device_keys k, before;
@@ -251,9 +254,11 @@ TEST(other_names_lead_to_the_rows)
 	static const char *const pairs[][2] = {
 		{ "bs", "block-size" }, { "conns", "connections" },
 		{ "tlshostname", "tls-hostname" }, { "priority", "tls-priority" },
+		{ "cacertfile", "tls-ca-file" }, { "certfile", "tls-cert-file" },
+		{ "keyfile", "tls-key-file" },
 	};
 	static const char *const idle[] = { "persist", "unix", "no_optgo", "_netdev", "_" };
-	static const char *const none[] = { "", "sdp", "keyfile", "x", "URI" };
+	static const char *const none[] = { "", "sdp", "x", "URI" };
 	char error[CONF_ERROR_MAX], *text = NULL;
 	struct device_keys k, untouched;
 
