@@ -126,16 +126,27 @@ class Tree:
 
     def initramfs(self):
         """By initramfs-tools."""
-        self.chroot(f'update-initramfs -c -k {self.version} -b /boot')
-        return self / f'/boot/initrd.img-{self.version}'
+        self.chroot(f'mkinitramfs -o /boot/initramfs {self.version}')
+        return self / '/boot/initramfs'
 
-    def dracut(self, modules='nbdd'):
-        image = f'/boot/dracut-{self.version}'
-        self.chroot(f'dracut --force --no-hostonly --add "{modules}" --zstd '
-                    f'--drivers "virtio_pci virtio_net virtio_rng virtio_blk af_packet" '
-                    f'--omit "plymouth lvm dm crypt multipath nfs iscsi fcoe fcoe-uefi" '
-                    f'{image} {self.version}')
-        return self / image
+    def initramfs_of_theirs(self):
+        """By the script for nbd-client that the distribution has, as this machine has it, and
+        with nothing of ours but nbd-client."""
+        at = '/usr/share/initramfs-tools'
+        for part in ('hooks', 'scripts/local-top'):
+            shutil.copy(f'{at}/{part}/nbd', self / f'{at}/{part}/nbd')
+            (self / f'{at}/{part}/nbdd').rename(self / f'{at}/nbdd-{part.split("/")[0]}')
+        return self.initramfs()
+
+    def dracut(self, module='nbdd', without='nbd'):
+        self.chroot(f'dracut --force --no-hostonly --add {module} --zstd '
+                    '--drivers "virtio_pci virtio_net virtio_rng virtio_blk af_packet" '
+                    f'--omit "{without} plymouth lvm dm crypt multipath nfs iscsi fcoe fcoe-uefi"'
+                    f' /boot/dracut {self.version}')
+        return self / '/boot/dracut'
+
+    def dracut_of_theirs(self):
+        return self.dracut('nbd', 'nbdd')
 
     @property
     def kernel(self):
