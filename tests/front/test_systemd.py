@@ -3,6 +3,7 @@ nbd@.service, the links in /dev, and a shutdown in order."""
 import os
 import pathlib
 import re
+import socket
 import struct
 import subprocess
 import tempfile
@@ -50,6 +51,17 @@ StandardError=append:/run/share/server.log
 UNITS = {
     'server.service': SERVER % 10809,
     'away.service': SERVER % 10810,
+    # Only disks are of interest here; of everything else there is a lot.
+    'systemd-udev-trigger.service': '''\
+[Unit]
+DefaultDependencies=no
+Wants=systemd-udevd.service
+After=systemd-udevd-kernel.socket systemd-udevd-control.socket
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/udevadm trigger --subsystem-match=block
+''',
     'front.target': '''\
 [Unit]
 DefaultDependencies=no
@@ -105,12 +117,26 @@ def said():
     with tempfile.TemporaryDirectory(prefix='nbdd-front.', dir='/tmp') as directory:
         share = pathlib.Path(directory)
         fill(share)
-        (share / 'modules').write_text(module_list((), {'nbd': 'nbds_max=16 max_part=15'}))
+        (share / 'modules').write_text(module_list((), {'nbd': 'nbds_max=8 max_part=15'}))
         slot = Slot()
         try:
             yield boot(share)
         finally:
             slot.close()
+
+
+def show_tasks(share):
+    """Ask the guest's kernel to say on its console what waits in the kernel, and for its memory."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(share / 'ask'))
+        s.settimeout(5)
+        for command in (b'sysrq 8', b'sysrq w', b'sysrq m'):
+            try:        # struct mconsole_request of Linux's arch/um/drivers/mconsole.h
+                s.sendto(struct.pack('=III512s', 0xcafebabe, 2, len(command), command),
+                         str(share / 'uml' / 'mconsole'))
+                s.recv(4096)
+            except OSError as e:
+                print(f'the guest does not answer: {e}')
 
 
 def boot(share):
@@ -122,13 +148,15 @@ def boot(share):
              f'TREE={ROOT}', f'BUILD={BUILD}'], stdin=subprocess.DEVNULL, stdout=console,
             stderr=console, env={**os.environ, 'TMPDIR': '/dev/shm'}, start_new_session=True)
     try:
-        wait_until(lambda: uml.poll() is not None, SECONDS, 'the guest to end')
+        wait_until(lambda: uml.poll() is not None, SECONDS, 'the guest to end', 0.2)
     finally:
+        if uml.poll() is None:
+            show_tasks(share)
         uml.kill()
         uml.wait()
         for name in ('output', 'log', 'console'):
             if (share / name).exists():
-                print(f'--- {name}', (share / name).read_text(errors='replace')[-6000:])
+                print(f'--- {name}', (share / name).read_text(errors='replace')[-20000:])
     said = dict(re.findall(r'^(\w+): (.*?) *$', (share / 'output').read_text(), re.M))
     said['off'] = time.time() - float((share / 'off').read_text())
     said['log'] = (share / 'log').read_text()
