@@ -18,7 +18,7 @@ from tests.harness.service import Service
 from tests.harness.wait import Stopwatch, wait_until
 from tests.harness.workload import Workload
 from tests.kernel.cost import Cost, all_connected
-from tests.kernel.disk import file_server, mounted, stoppable_server
+from tests.kernel.disk import TWO, file_server, mounted, stoppable_server
 from tests.kernel.tls_guest import install, nbds, tls_server
 
 pytestmark = pytest.mark.guest
@@ -48,8 +48,7 @@ class World:
         client = {'tls_certificates': f'{keys}/pki/client'}
         uris = {'polite': self.polite.uri, 'proxied': f'nbd://127.0.0.1:{port}/',
                 'local': local.uri, 'encrypted': nbds(encrypted), 'relayed': nbds(relayed)}
-        # With several connections the kernel gives one up when it is slower than this.
-        more = {'polite': {}, 'proxied': {'connections': 2, 'requeue_interval': '1s'},
+        more = {'polite': {}, 'proxied': TWO,
                 'local': {}, 'encrypted': client, 'relayed': {'kernel_tls': 'off', **client}}
         self.devices = {
             name: self.daemon.attach(uri, name=name, **{
@@ -121,6 +120,8 @@ def play(world, seed, seconds):
             world.check_well()
         except AssertionError:
             print(world.guest.dmesg()[-6000:], *world.daemon.status(), sep='\n')
+            for p in (*(s.process for s in world.servers), world.proxy):
+                print(p.argv, p.rc, p.output[-500:])
             raise
         for f, _ in step:
             seen[f.name] = seen.get(f.name, 0) + 1

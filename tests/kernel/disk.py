@@ -5,6 +5,9 @@ import json
 from tests.harness.servers import Nbdkit, QemuNbd
 
 DISK_MB = 96
+# For each connection.  With several, one may find the connection closed by another when it is
+# cut in the middle of requests, and nbdkit 1.32 aborts (raw_send_socket: sock >= 0).
+ONE_THREAD = ['--threads=1']
 # Of several connections the kernel gives up each on which a request takes longer than the
 # requeue-interval, and on a loaded machine one may take seconds.  After that time, and about
 # a second of the kernel's own, it sends again what was in flight on a lost connection.
@@ -16,6 +19,7 @@ def file_server(guest, name='disk', megabytes=DISK_MB, options=(), **address):
     """nbdkit with a file in the guest's memory, which outlives the server.  On TCP, since
     that is where links die in all the ways there are."""
     path = f'/tmp/{name}'
+    options = [*ONE_THREAD, *options]
     guest.run(['truncate', '-s', f'{megabytes}M', path])
     return Nbdkit(guest, ['file', path], tcp='socket' not in address, options=options, **address)
 

@@ -16,8 +16,7 @@ def guest(boot):
 
 
 def test_64_devices_all_come_back_from_one_restart_of_their_server(guest):
-    # 16 threads for each connection, nbdkit's default, take a minute to begin in a guest.
-    with file_server(guest, 'many', megabytes=64, options=['--threads=1']) as server:
+    with file_server(guest, 'many', megabytes=64) as server:
         table = ''.join(f'nbd{n} 127.0.0.1 "" port={server.port},connections=1,auto\n'
                         .replace('""', f'e{n}') for n in range(DEVICES))
         with Daemon(guest, nbdtab=table) as daemon:

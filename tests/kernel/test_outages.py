@@ -91,7 +91,7 @@ def test_a_filesystem_survives_four_outages_without_an_error(guest, daemon):
 
 
 def test_a_server_that_takes_8_s_to_answer_is_left_alone(guest, daemon):
-    with file_server(guest, 'slow', options=['--filter=delay']) as server:
+    with file_server(guest, 'slow', options=['--filter=delay', '--threads=16']) as server:
         server.plugin.append('rdelay=8')
         server.restart()
         device = daemon.attach(server.uri, name='slow')

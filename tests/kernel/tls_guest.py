@@ -2,7 +2,7 @@
 from tests.harness.paths import TLS_SERVER
 from tests.harness.pki import make_certificates, make_keys
 from tests.harness.servers import Nbdkit, QemuNbd, Server
-from tests.kernel.disk import DISK_MB
+from tests.kernel.disk import DISK_MB, ONE_THREAD
 
 
 def install(guest):
@@ -24,7 +24,7 @@ def tls_server(guest, at, name='disk', megabytes=DISK_MB, options=(), **address)
     path = f'/tmp/{name}'
     guest.run(['truncate', '-s', f'{megabytes}M', path])
     return Nbdkit(guest, ['file', path], tcp='socket' not in address, options=[
-        '--tls=require', f'--tls-certificates={at}/pki/server', *options], **address)
+        *ONE_THREAD, '--tls=require', f'--tls-certificates={at}/pki/server', *options], **address)
 
 
 def cut_server(guest, at, name, verify='yes'):
