@@ -155,6 +155,15 @@ const struct conf_key conf_keys[] = {
 	{ "swap", CONF_BOOL, MEMBER(swap), .initial = "no", .value = "yes|no",
 	  .text = "The device holds swap space: nothing on the way to the server may wait for "
 		  "memory." },
+	{ "on-event", CONF_STRING, MEMBER(on_event), .min = 1, .max = 1023,
+	  .rules = CONF_PATH, .value = "PROGRAM",
+	  .text = "Program to run when something happens to the device; the environment says "
+		  "what, see PROGRAMS in nbdd(8). Nothing waits for it. Not for a device that "
+		  "holds the program itself." },
+	{ "on-event-user", CONF_STRING, MEMBER(on_event_user), .min = 1, .max = 255,
+	  .value = "USER",
+	  .text = "The user that it runs as; by default nbdd, where there is such a user, else "
+		  "nobody." },
 };
 const size_t n_conf_keys = ARRAY_SIZE(conf_keys);
 

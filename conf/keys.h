@@ -40,6 +40,7 @@ struct device_keys {
 	char *identifier;		/* NULL: made from the name */
 	enum conf_size_change size_change;
 	bool swap;
+	char *on_event, *on_event_user;
 	uint64_t set;			/* bit i: conf_keys[i] was given */
 };
 

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/move.h"
+#include "daemon/news.h"
 #include "daemon/report.h"
 #include "daemon/retry.h"
 #include "daemon/save.h"
@@ -202,7 +203,7 @@ int adopt_device(struct manager *m, struct state *s, struct adopt_fds *fds,
 	}
 	with_fd = adopt_links(d, s, fds);
 	begin(d);
-	device_log(d, LOG_NOTICE, "/dev/nbd%d taken over: %s, %zu of %zu connections alive, %u "
+	news_tell(d, NEWS_ADOPTED, "/dev/nbd%d taken over: %s, %zu of %zu connections alive, %u "
 		   "with its descriptor", d->index, device_state_name(d->state),
 		   device_links_alive(d), d->n_links, with_fd);
 	if (s->phase == PHASE_DETACHING) {

@@ -9,6 +9,7 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/news.h"
 #include "daemon/report.h"
 #include "daemon/retry.h"
 #include "daemon/transitions.h"
@@ -237,8 +238,8 @@ enum device_state attach_kernel_done(struct device *d, const struct event_detail
 	for (size_t i = 0; i < d->n_links; i++)
 		link_alive(&d->links[i]);
 	retry_reset(d);
-	device_log(d, LOG_NOTICE, "attached as /dev/nbd%d: %s, %zu connection%s to %s",
-		   d->index, format_size(size, d->size), d->n_links,
+	news_tell(d, NEWS_ATTACHED, "attached as /dev/nbd%d: %s, %zu connection%s to %s",
+		  d->index, format_size(size, d->size), d->n_links,
 		   d->n_links == 1 ? "" : "s", d->links[0].peer);
 	if (d->detach_wanted)
 		return detach_begin(d, NULL);

@@ -13,6 +13,7 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
+#include "daemon/news.h"
 #include "daemon/manager.h"
 #include "daemon/proto/manager.h"
 #include "daemon/proto/varlink.h"
@@ -245,6 +246,20 @@ static void method_metrics(struct varlink_call *call, struct json_object *params
 	varlink_call_reply(call, reply);
 }
 
+static void method_events(struct varlink_call *call, struct json_object *params,
+			  void *userdata)
+{
+	const char *name = NULL;
+
+	if (!varlink_param_string(call, params, "device", false, &name))
+		return;
+	if (!varlink_call_wants_more(call))
+		varlink_call_error(call, VARLINK_EXPECTED_MORE, NULL);
+	else if (news_follow(userdata, call, name) < 0)
+		control_reply_error(call, CONTROL_ERROR_BUSY, "message",
+				    "too many follow events already");
+}
+
 static void method_reconnect(struct varlink_call *call, struct json_object *params,
 			     void *userdata)
 {
@@ -277,6 +292,7 @@ static const struct varlink_method methods[] = {
 	{ "Detach", true, method_detach },
 	{ "Status", false, method_status },
 	{ "Metrics", false, method_metrics },
+	{ "Events", false, method_events },
 	{ "Reconnect", true, method_reconnect },
 	{ "Move", true, control_method_move },
 	{ "Reload", true, control_method_reload },

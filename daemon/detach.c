@@ -9,6 +9,7 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/move.h"
+#include "daemon/news.h"
 #include "daemon/transitions.h"
 #include "lib/util/clock.h"
 
@@ -95,7 +96,7 @@ enum device_state detach_later(struct device *d, const struct event_detail *e)
 
 enum device_state detach_kernel_done(struct device *d, const struct event_detail *e)
 {
-	device_log(d, LOG_NOTICE, "detached from /dev/nbd%d", d->index);
+	news_tell(d, NEWS_DETACHED, "detached from /dev/nbd%d", d->index);
 	control_attach_failed(d, CONTROL_ERROR_FAILED);
 	control_detach_done(d, 0);
 	return STATE_GONE;

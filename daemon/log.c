@@ -23,6 +23,7 @@ static struct {
 	sd_event_source *writable;
 	size_t kept;
 	char backlog[LOG_BACKLOG_MAX];
+	struct log_journal entries;
 } log_state;
 
 void log_set_debug(bool on)
@@ -140,6 +141,7 @@ static int on_writable(sd_event_source *s, int fd, uint32_t revents, void *userd
 /* A file has no such event, and never needs it. */
 void log_keep(struct sd_event *event)
 {
+	log_state.entries.event = event;
 	if (sd_event_add_io(event, &log_state.writable, STDERR_FILENO, EPOLLOUT, on_writable,
 			    NULL) < 0)
 		return;
@@ -167,4 +169,34 @@ void log_line(int priority, const char *format, ...)
 	if (!keep_line(line, len))
 		log_state.dropped++;
 	errno = saved;
+}
+
+#define FIELDS_MAX	12
+
+/* False: there is no journal. */
+static bool send_entry(int priority, const struct log_field *fields, size_t n, const char *text)
+{
+	const char level[] = { (char)('0' + (priority & LOG_PRIMASK)), '\0' };
+	struct log_field all[FIELDS_MAX] = {
+		{ "MESSAGE", text }, { "PRIORITY", level }, { "SYSLOG_IDENTIFIER", "nbdd" },
+	};
+	int r;
+
+	for (size_t i = 0; i < n && i + 3 < FIELDS_MAX; i++)
+		all[i + 3] = fields[i];
+	r = log_journal_send(&log_state.entries, all, MIN(n + 3, (size_t)FIELDS_MAX));
+	log_state.dropped += r == -ENOBUFS;
+	return r == 0 || r == -ENOBUFS;
+}
+
+void log_entry(int priority, const struct log_field *fields, size_t n, const char *format, ...)
+{
+	char text[LOG_LINE_MAX];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	if (!to_journal() || !send_entry(priority, fields, n, text))
+		log_line(priority, "%s", text);
 }

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <syslog.h>
 
+#include "daemon/log_journal.h"
 #include "lib/util/macro.h"
 
 #define LOG_LINE_MAX 2048
@@ -14,6 +15,10 @@
  * lines are kept for later, LOG_BACKLOG_MAX bytes of them; further ones are counted, and the
  * count is logged after them. */
 void log_line(int priority, const char *format, ...) _printf_(2, 3);
+
+/* The same with fields of its own for the journal, where stderr is that. */
+void log_entry(int priority, const struct log_field *fields, size_t n, const char *format, ...)
+	_printf_(4, 5);
 
 /* This process keeps lines and writes them when there is room again; its children do not. */
 struct sd_event;

@@ -9,6 +9,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/inherit.h"
 #include "daemon/link.h"
+#include "daemon/news.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/proto/varlink.h"
@@ -349,6 +350,7 @@ void manager_free(struct manager *m)
 	reload_free(m->reload);
 	free(m->reports);
 	free(m->watchers);
+	news_free(m);
 	conf_free(m->conf);
 	free(m);
 }

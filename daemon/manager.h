@@ -18,6 +18,8 @@
 
 struct device;
 struct watchers;
+struct followers;
+struct programs;
 struct varlink_server;
 struct store;
 struct notify;
@@ -28,6 +30,7 @@ struct child;
 struct manager_options {
 	const char *config, *nbdtab, *runtime_dir;
 	bool replace;			/* take over from an nbdd that runs */
+	struct programs *programs;	/* what runs them; NULL: nothing */
 };
 
 struct manager {
@@ -55,6 +58,7 @@ struct manager {
 	sd_event_source *save_timer;	/* to write again what could not be written */
 	sd_event_source *status_timer;	/* gathers changes for those who watch */
 	struct watchers *watchers;
+	struct followers *followers;	/* of news; NULL: nobody has been one */
 	struct reports *reports;	/* what was found at the start and left alone */
 	struct probe *probe;		/* sees whether the files can be read */
 	struct reload *reload;		/* under way */

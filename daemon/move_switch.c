@@ -11,6 +11,7 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/move.h"
+#include "daemon/news.h"
 #include "daemon/outage.h"
 #include "daemon/retry.h"
 #include "daemon/transitions.h"
@@ -262,7 +263,7 @@ static void settle_down(struct device *d)
 	uint64_t pause = now_usec() - mv->cut_usec;
 	char text[FORMAT_MAX];
 
-	device_log(d, LOG_NOTICE, "moved to %s: %u blocks compared, %u of them written "
+	news_tell(d, NEWS_MOVED, "moved to %s: %u blocks compared, %u of them written "
 		   "meanwhile; I/O waited %s", d->links[0].peer,
 		   mv->n_compared + mv->n_changing, mv->n_changing, format_usec(text, pause));
 	d->timeout_due |= d->keys.timeout_usec != mv->keys.timeout_usec;

@@ -20,6 +20,7 @@
 #include "daemon/newroot.h"
 #include "daemon/power.h"
 #include "daemon/program.h"
+#include "daemon/programs.h"
 #include "daemon/reload.h"
 #include "daemon/status.h"
 #include "lib/util/cleanup.h"
@@ -247,8 +248,9 @@ static int run_manager(const struct manager_options *o, sd_event *event)
 	return r;
 }
 
-static int run(const struct manager_options *o)
+static int run(struct manager_options *o)
 {
+	struct programs programs = { .sock = -1 };
 	sd_event *event;
 	int r;
 
@@ -256,16 +258,24 @@ static int run(const struct manager_options *o)
 	load_modules();
 	/* Reads a file at first use, which children that say a date must not. */
 	tzset();
+	r = programs_start(&programs);
+	if (r < 0)
+		log_error("cannot start the process that runs programs of on-event: %s",
+			  strerror(-r));
+	o->programs = r < 0 ? NULL : &programs;
 	r = setup_loop(&event);
 	if (r < 0)
 		return r;
 	r = newroot_watch(event);
 	if (r < 0)
 		log_warning("cannot watch for a new root: %s", strerror(-r));
+	if (o->programs)
+		programs_watch(o->programs, event);
 	power_hold_memory();
 	r = power_drop();
 	if (r >= 0)
 		r = run_manager(o, event);
+	programs_stop(&programs);
 	sd_event_unref(event);
 	return r;
 }

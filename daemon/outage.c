@@ -6,6 +6,7 @@
 #include "daemon/event.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/news.h"
 #include "lib/util/clock.h"
 #include "lib/util/units.h"
 
@@ -59,7 +60,7 @@ void outage_end(struct device *d)
 	o->last_usec = now_usec() - o->began_usec;
 	o->total_usec += o->last_usec;
 	o->began_usec = 0;
-	device_log(d, LOG_NOTICE, "reconnected after %s", format_usec(text, o->last_usec));
+	news_tell(d, NEWS_RECONNECTED, "reconnected after %s", format_usec(text, o->last_usec));
 }
 
 uint64_t outage_total(const struct device *d)

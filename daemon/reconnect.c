@@ -12,6 +12,7 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/move.h"
+#include "daemon/news.h"
 #include "daemon/outage.h"
 #include "daemon/retry.h"
 #include "daemon/status.h"
@@ -128,7 +129,7 @@ static enum device_state hand_over(struct device *d)
 static enum device_state refuse(struct device *d, struct link *l, const char *reason)
 {
 	if (strcmp(reason, d->refusal) != 0)
-		device_log(d, LOG_ERR, "%s; refusing to resume (make the server right again, "
+		news_tell(d, NEWS_REFUSED, "%s; refusing to resume (make the server right again, "
 			   "or detach the device)", reason);
 	snprintf(d->refusal, sizeof(d->refusal), "%s", reason);
 	device_set_error(d, "%s; refusing to resume", reason);
@@ -202,9 +203,13 @@ enum device_state link_dead(struct device *d, const struct event_detail *e)
 	if (e->link) {
 		snprintf(reason, sizeof(reason), "connection to %s lost: %s", e->link->peer,
 			 e->text);
-		device_log(d, LOG_WARNING, "%s", reason);
 		link_cut(e->link, NULL);
 		link_reset(e->link);
+		if (device_is_out(d))
+			device_log(d, LOG_WARNING, "%s", reason);
+		else
+			news_tell(d, device_links_alive(d) ? NEWS_DEGRADED : NEWS_OUTAGE,
+				  "%s", reason);
 		d->dead_links++;
 		if (device_links_alive(d) == 0 && !device_is_out(d)) {
 			outage_begin(d, reason);
@@ -251,7 +256,7 @@ static void resized(struct device *d)
 {
 	char old[FORMAT_MAX], new[FORMAT_MAX];
 
-	device_log(d, LOG_NOTICE, "grown from %s to %s", format_size(old, d->size),
+	news_tell(d, NEWS_GROWN, "grown from %s to %s", format_size(old, d->size),
 		   format_size(new, d->grow_to));
 	d->size = d->grow_to;
 	d->info.size = d->grow_to;
@@ -326,14 +331,14 @@ enum device_state link_dead_timeout(struct device *d, const struct event_detail 
 {
 	char timeout[FORMAT_MAX];
 
-	device_log(d, LOG_ERR, "no server for %s (dead-timeout): I/O fails until one is back",
+	news_tell(d, NEWS_FAILING, "no server for %s (dead-timeout): I/O fails until one is back",
 		   format_usec(timeout, d->keys.dead_timeout_usec));
 	return STATE_FAILING;
 }
 
 enum device_state device_lost(struct device *d, const struct event_detail *e)
 {
-	device_log(d, LOG_WARNING, "/dev/nbd%d: %s; no longer supervised", d->index, e->text);
+	news_tell(d, NEWS_GONE, "/dev/nbd%d: %s; no longer supervised", d->index, e->text);
 	device_set_error(d, "%s", e->text);
 	status_lost(d);
 	control_attach_failed(d, CONTROL_ERROR_FAILED);

@@ -9,6 +9,7 @@
 #include "daemon/ktls.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/news.h"
 #include "lib/util/clock.h"
 #include "lib/util/units.h"
 
@@ -103,7 +104,7 @@ static void look_at_certificates(struct device *d, const struct link *l)
 	d->tls_told_usec = now;
 	for (int own = 0; own < 2; own++)
 		if (tls_certificate_ends(l, own, text, sizeof(text)))
-			device_log(d, LOG_WARNING, "%s", text);
+			news_tell(d, NEWS_CERTIFICATE, "%s", text);
 }
 
 static int on_look(sd_event_source *s, uint64_t usec, void *userdata)

@@ -19,7 +19,7 @@ _nbdctl() {
 		[[ $words == *=* ]] && compopt -o nospace ;;
 	*)	case $verb in
 		'')	words=$(nbdctl --help 2>/dev/null | sed -n 's/^  \([a-z]\{1,\}\)  .*/\1/p') ;;
-		detach | map | status | reconnect | move)
+		detach | events | map | status | reconnect | move)
 			words=$(_nbdctl_names) ;;
 		help)	words=$(nbdctl --help 2>/dev/null | sed -n 's/^  \([a-z]\{1,\}\)  .*/\1/p') ;;
 		boot | check)

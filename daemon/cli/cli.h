@@ -81,6 +81,8 @@ _printf_(1, 2) void cli_warning(const char *format, ...);
 void cli_warnings(struct json_object *list);
 /* Print O (taken) as indented JSON. */
 void cli_print_json(struct json_object *o);
+/* Print O as JSON in one line. */
+void cli_print_json_line(struct json_object *o);
 /* Ends the program when there was no memory for P; returns P. */
 void *cli_must(void *p);
 
@@ -145,4 +147,4 @@ int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
 typedef int cli_verb_fn(struct cli *cli, const struct cli_arguments *a);
 cli_verb_fn verb_attach, verb_detach, verb_reconnect, verb_move, verb_reload,
 	    verb_status, verb_list, verb_info, verb_map, verb_check, verb_hold, verb_udev,
-	    verb_boot, verb_help;
+	    verb_boot, verb_events, verb_help;

@@ -188,7 +188,7 @@ static int report_call(const struct cli *cli, int r)
 /* To ask these once more does no harm. */
 static bool repeatable(const char *method)
 {
-	static const char *const methods[] = { "Attach", "Detach", "Status", "Metrics" };
+	static const char *const methods[] = { "Attach", "Detach", "Status", "Metrics", "Events" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(methods); i++)
 		if (strcmp(methods[i], method) == 0)

@@ -81,6 +81,11 @@ const struct cli_verb cli_verbs[] = {
 	  "error changes nothing.",
 	  { { "json", NULL, "Print a JSON object." } },
 	  0, 0, NULL, verb_reload },
+	{ "events", "[DEVICE] [--json]", "Print what happens to devices, as it happens.",
+	  "DEVICE is " DEVICE_WORDS ". One line for each event, until interrupted; nbdctl(8) "
+	  "lists them. A daemon that is restarted or replaced is followed further.",
+	  { { "json", NULL, "Print a JSON object in each line." } },
+	  0, 1, NULL, verb_events },
 	{ "udev", "nbdN", "Print a device's name for udev's rules.", NULL,
 	  {}, 1, 1, NULL, verb_udev },
 	{ "check", "[FILE]", "Check nbdd.conf and nbdtab, or FILE.",

@@ -56,6 +56,12 @@ void cli_print_json(struct json_object *o)
 	json_object_put(o);
 }
 
+void cli_print_json_line(struct json_object *o)
+{
+	print_safely(cli_must((void *)json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));
+}
+
 static void print_json_error(enum cli_status status, const char *text)
 {
 	struct json_object *outer = cli_must(json_object_new_object());

@@ -172,6 +172,26 @@ void varlink_call_set_gone(struct varlink_call *call,
 	call->gone_userdata = userdata;
 }
 
+bool varlink_call_pending(const struct varlink_call *call)
+{
+	return call->connection && call->connection->out.len;
+}
+
+void varlink_call_set_drained(struct varlink_call *call,
+			      void (*fn)(struct varlink_call *call, void *userdata),
+			      void *userdata)
+{
+	call->drained = fn;
+	call->drained_userdata = userdata;
+}
+
+bool varlink_call_drained(struct varlink_connection *c)
+{
+	if (c->call->drained)
+		c->call->drained(c->call, c->call->drained_userdata);
+	return c->out.len;
+}
+
 void varlink_call_gone(struct varlink_connection *c)
 {
 	struct varlink_call *call = c->call;

@@ -250,7 +250,7 @@ static enum step step(struct varlink_connection *c)
 		return step_input(c);
 	if (c->hung_up)
 		varlink_call_gone(c);
-	if (!c->call)
+	if (!c->call || varlink_call_drained(c))
 		return STEP_AGAIN;
 	await(c, 0, USEC_INFINITY);
 	return STEP_WAIT;

@@ -51,6 +51,8 @@ struct varlink_call {
 	struct ucred peer;
 	void (*gone)(struct varlink_call *call, void *userdata);
 	void *gone_userdata;
+	void (*drained)(struct varlink_call *call, void *userdata);
+	void *drained_userdata;
 };
 
 /* server.c */
@@ -80,5 +82,7 @@ struct json_object *varlink_error_object(const char *error, struct json_object *
 struct json_object *varlink_invalid_object(const char *parameter, const char *text);
 /* Begin the call that LEN bytes of TEXT ask for. */
 void varlink_call_begin(struct varlink_connection *c, const char *text, size_t len);
+/* Tell the connection's call that its client has read all; true: there is more to send. */
+bool varlink_call_drained(struct varlink_connection *c);
 /* Tell the connection's call, if there is one, that nobody waits for it any more. */
 void varlink_call_gone(struct varlink_connection *c);

@@ -27,6 +27,7 @@
 #define VARLINK_UNREAD_USEC	(30 * USEC_PER_SEC)	/* a reply may lie unread */
 
 #define VARLINK_INVALID_PARAMETER	"org.varlink.service.InvalidParameter"
+#define VARLINK_EXPECTED_MORE		"org.varlink.service.ExpectedMore"
 #define VARLINK_PERMISSION_DENIED	"org.varlink.service.PermissionDenied"
 
 /* ---- server ------------------------------------------------------------------------ */
@@ -82,6 +83,13 @@ void varlink_call_drop(struct varlink_call *call);
  * taken.  A client that reads slowly gets the newest alone: what is not yet on its way is
  * replaced.  0, -EINVAL (more was not asked for), -EMSGSIZE, -ENOMEM. */
 int varlink_call_notify(struct varlink_call *call, struct json_object *params);
+
+/* Does a result still wait for the client to read it? */
+bool varlink_call_pending(const struct varlink_call *call);
+/* Call FN from the event loop whenever all that was sent has been read; it may notify. */
+void varlink_call_set_drained(struct varlink_call *call,
+			      void (*fn)(struct varlink_call *call, void *userdata),
+			      void *userdata);
 
 bool varlink_call_wants_more(const struct varlink_call *call);
 const struct ucred *varlink_call_peer(const struct varlink_call *call);

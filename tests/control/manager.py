@@ -37,6 +37,7 @@ class Manager:
     def __init__(self, directory):
         self.path = pathlib.Path(directory) / 'control'
         self.answers, self.calls = {}, []
+        self.hang_up_after = {}         # {method: how many calls of it end the connection}
         manager = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -68,6 +69,9 @@ class Manager:
                 wfile.write(reply if isinstance(reply, bytes) else
                             json.dumps(reply).encode() + b'\0')
                 wfile.flush()
+            if self.hang_up_after.get(method, 0) > 0:
+                self.hang_up_after[method] -= 1
+                return
 
     def status(self, *devices):
         """Status says these devices."""

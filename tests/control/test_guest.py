@@ -1,17 +1,22 @@
 """nbdctl with the real daemon on a real kernel."""
+import json
+import pwd
 import re
+import signal
 
 import pytest
 
-from tests.control import prometheus
+from tests.control import prometheus, test_events
 from tests.control.idl import Interface
 from tests.control.test_nbdctl import FAILED, HELD, NO_DEVICE, OK, PERMISSION, USAGE
 from tests.harness.daemon import Daemon
 from tests.harness.paths import BUILD, NBDCTL, ROOT
 from tests.harness.servers import Nbdkit
-from tests.harness.wait import wait_until
+from tests.harness.wait import Stopwatch, wait_until
 
 pytestmark = pytest.mark.guest
+USERS = {p.pw_name: p.pw_uid for p in pwd.getpwall()}
+UNPRIVILEGED = USERS.get('nbdd', USERS['nobody'])
 TEXT = (ROOT / 'daemon/proto/io.nbdd.Manager.varlink').read_text()
 
 
@@ -147,7 +152,7 @@ def test_the_manual_says_who_may_call_each_method_and_the_daemon_heeds_it(guest,
     may = {who: set(re.findall(r'^\.BR (\w+)', text, re.M)) for who, text in re.findall(
         r'^(Anybody|Only root) may call\n((?:\.BR .*\n)+)', page, re.M)}
     methods = Interface(TEXT).methods
-    assert may['Anybody'] == {'Status', 'Metrics'}
+    assert may['Anybody'] == {'Status', 'Metrics', 'Events'}
     assert may['Only root'] == set(methods) - may['Anybody']
     for method in methods:
         # Without parameters none of them does anything.
@@ -190,3 +195,150 @@ def test_watch_follows_an_outage(guest, daemon, server):
     wait_until(lambda: f'{device} a detached' in watch.output)
     watch.kill()
     assert watch.wait() == 128 + 15
+
+
+SCRIPT = """#!/bin/sh
+case $NBDD_NAME in hangs) exec sleep 1000 ;; esac
+echo "$(id -u) $NBDD_EVENT $NBDD_DEVICE $NBDD_NAME $# $NBDD_TIME $NBDD_MESSAGE" >>{log}
+"""
+
+
+@pytest.fixture
+def script(guest):
+    """A program for on-event; `script.lines()` is what it was run with."""
+    class Program:
+        path, log = f'{guest.path}/on-event', f'{guest.path}/events'
+
+        def lines(self):
+            return [line.split(' ', 6) for line in guest.read(self.log).splitlines()]
+
+        def events(self, name):
+            return [line[1] for line in self.lines() if line[3] == name]
+    guest.write(Program.log, '')
+    guest.write(Program.path, SCRIPT.format(log=Program.log))
+    guest.sh(f'chmod 755 {Program.path}; chmod 666 {Program.log}; chmod 755 {guest.path}')
+    return Program()
+
+
+def runner(guest, daemon):
+    """The pid of the process that runs programs."""
+    return next(pid for pid, (comm, state, parent) in guest.processes().items()
+                if (comm, parent) == ('programs', daemon.pid) and state != 'Z')
+
+
+def test_a_program_runs_for_each_event_in_order_and_a_hung_one_is_in_nobodys_way(
+        guest, daemon, server, script):
+    old = runner(guest, daemon)
+    device = daemon.attach(server.uri, name='a', on_event=script.path)
+    wait_until(lambda: script.events('a') == ['attached'])
+    assert script.lines()[0][:5] == [str(UNPRIVILEGED), 'attached', device, 'a', '0']
+    assert script.lines()[0][6].startswith(f'attached as {device}: 64 MiB, 1 connection')
+    daemon.attach(server.uri, name='fails', on_event='/bin/sleep')
+    hung = daemon.attach(server.uri, name='hangs', on_event=script.path)
+    for _ in range(3):
+        since = daemon.status('hangs')['connections'][0]['since']
+        watch = Stopwatch()
+        daemon.ctl('reconnect', 'hangs')
+        wait_until(lambda: daemon.status('hangs')['connections'][0]['since'] > since, 10)
+        assert watch() < 5
+    assert '/bin/sleep for \'attached\' ended with status' in wait_log(daemon, 'fails: on-event')
+    # Another device's programs run meanwhile.
+    daemon.ctl('reconnect', 'a')
+    wait_until(lambda: script.events('a') == ['attached', 'outage', 'reconnected'])
+    # The next nbdd has a process of its own, and a device keeps its key.
+    daemon.replace()
+    wait_until(lambda: script.events('a')[3:] == ['adopted'])
+    assert runner(guest, daemon) != old
+    # Without the process nothing runs, and nothing else suffers.
+    guest.kill(runner(guest, daemon), 9)
+    wait_log(daemon, 'the process that runs the programs of on-event has ended')
+    daemon.ctl('reconnect', 'a')
+    wait_log(daemon, 'on-event: too many programs wait')
+    daemon.wait_state('a', 'connected')
+    daemon.crash()
+    daemon.start()
+    daemon.ctl('detach', 'a')
+    wait_until(lambda: script.events('a')[4:] == ['adopted', 'detached'])
+    daemon.ctl('detach', hung)
+
+
+@pytest.mark.soak
+def test_programs_that_all_hang_are_left_out_and_counted(guest, daemon, server, script):
+    daemon.attach(server.uri, name='hangs', on_event=script.path)
+    watch = guest.spawn(daemon.ctl_argv('events', 'hangs', '--json'))
+    wait_until(lambda: 'too many programs wait' in daemon.log() or
+               cut(guest, daemon, 'hangs'), 60)
+    cut(guest, daemon, 'hangs')
+    daemon.wait_state('hangs', 'connected')
+    lines = wait_until(lambda: watch.output.splitlines()[-1:], 10)
+    assert json.loads(lines[0])['event']['name'] == 'hangs'
+    watch.kill()
+    watch.wait()
+    # What it had left to run is not waited for.
+    daemon.detach('hangs')
+
+
+def cut(guest, daemon, name):
+    """Ten times a new connection."""
+    for _ in range(10):
+        daemon.machine.call(daemon.socket, 'io.nbdd.Manager.Reconnect', {'device': name})
+        wait_until(lambda: daemon.state(name) == 'connected')
+
+
+def wait_log(daemon, text):
+    wait_until(lambda: text in daemon.log(), 10, f'{text!r} in the log')
+    return daemon.log()
+
+
+def test_events_and_the_journal_tell_of_an_outage_and_wait_for_nobody(guest, server):
+    guest.run(['mkdir', '-p', '/run/systemd/journal', '/run/log/journal'])
+    guest.run(['mount', '-t', 'cgroup2', 'none', '/sys/fs/cgroup'])     # the journal asks
+    journald = guest.spawn(['/lib/systemd/systemd-journald'])
+    wait_until(lambda: 'socket' in guest.list('/run/systemd/journal'))
+    with Daemon(guest, env={'JOURNAL_STREAM': '1:1'}) as daemon:
+        follow = guest.spawn(daemon.ctl_argv('events', '--json'))
+        wait_until(lambda: daemon.attach(server.uri, name='b') and daemon.detach('b') and
+                   follow.output)           # until it follows
+        device = daemon.attach(server.uri, name='a')
+        # The journal takes nothing for a while; nbdd goes on.
+        journald.kill(signal.SIGSTOP)
+        for _ in range(12):
+            since = daemon.status('a')['connections'][0]['since']
+            daemon.ctl('reconnect', 'a')
+            wait_until(lambda: daemon.status('a')['connections'][0]['since'] > since, 5)
+        wait_until(lambda: follow.output.count('"reconnected"') >= 12)
+        journald.kill(signal.SIGCONT)
+        server.kill()
+        daemon.wait_state('a', 'reconnecting')
+        # One that is replaced is followed further.
+        daemon.replace()
+        server.start()
+        daemon.wait_state('a', 'connected')
+        wait_until(lambda: follow.output.count('"reconnected"') >= 13)
+        daemon.detach('a')
+        wait_until(lambda: '"detached"' in follow.output.splitlines()[-1])
+        events = [json.loads(line) for line in follow.output.splitlines()]
+        assert sum(e['lost'] for e in events) == 0
+        mine = [e['event'] for e in events if e['event']['name'] == 'a']
+        kinds = [e['event'] for e in mine]
+        assert kinds[:3] == ['attached', 'outage', 'reconnected'] and kinds[-1] == 'detached'
+        assert {e['device'] for e in mine} == {device}
+        follow.kill()
+        follow.wait()
+
+        def entries():
+            out = guest.run(['journalctl', '-D', '/run/log/journal', '-o', 'json', '-q',
+                             'NBDD_NAME=a'], timeout=60).out
+            return [json.loads(line) for line in out.splitlines()]
+        found = wait_until(lambda: [e for e in [entries()] if e and
+                                    e[-1]['NBDD_EVENT'] == 'detached'], 30)[0]
+        assert [e['NBDD_EVENT'] for e in found if e['NBDD_EVENT'] != 'adopted'] == \
+            [k for k in kinds if k != 'adopted']
+        numbers = test_events.kinds()
+        for e in found:
+            assert e['MESSAGE_ID'] == numbers[e['NBDD_EVENT']][0]
+            assert e['NBDD_DEVICE'] == device and e['MESSAGE'].startswith('a: ')
+            assert (e['SYSLOG_IDENTIFIER'], e['_COMM']) == ('nbdd', 'nbdd')
+    journald.kill()
+    journald.wait()
+    guest.run(['umount', '/sys/fs/cgroup'])

@@ -13,7 +13,7 @@ TEXT = (ROOT / 'daemon/proto/io.nbdd.Manager.varlink').read_text()
 def test_the_interface_is_well_formed():
     i = Interface(TEXT)
     assert i.name == 'io.nbdd.Manager'
-    assert set(i.methods) == {'Attach', 'Detach', 'Status', 'Metrics', 'Reconnect', 'Move',
+    assert set(i.methods) == {'Attach', 'Detach', 'Status', 'Metrics', 'Events', 'Reconnect', 'Move',
                               'Reload'}
 
 

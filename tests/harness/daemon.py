@@ -6,6 +6,7 @@
         d.ctl('reconnect', 'a', check=False).rc
 """
 import json
+import re
 import signal
 
 from tests.harness.paths import NBDCTL, NBDD
@@ -50,7 +51,8 @@ class Daemon:
         def ready():
             if process.rc is not None:
                 raise RuntimeError(f'nbdd ended with {process.rc}\n{process.output}')
-            return 'nbdd: ready: ' in process.output
+            # Lines for the journal begin with their level alone.
+            return re.search('(nbdd: |<6>)ready: ', process.output)
         wait_until(ready, START_TIMEOUT, 'nbdd to be ready')
 
     def start(self):

@@ -82,8 +82,10 @@ class Machine:
         return found
 
     def children(self, pid):
-        """{pid: (name, state)} of PID's children; a zombie's state is Z."""
-        return {p: v[:2] for p, v in self.processes().items() if v[2] == pid}
+        """{pid: (name, state)} of PID's children; a zombie's state is Z.  Not the one that
+        nbdd has from its start to its end, `programs`: it is none of what is under way."""
+        return {p: v[:2] for p, v in self.processes().items() if v[2] == pid and
+                v[0] != 'programs'}
 
     def in_d_state(self):
         """The names of the processes that wait without being interruptible."""

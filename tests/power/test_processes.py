@@ -41,8 +41,8 @@ def unprivileged():
 def child(guest, daemon, name):
     """The pid of nbdd's child that calls itself NAME."""
     def find():
-        return [pid for pid, (comm, state) in guest.children(daemon.pid).items()
-                if comm == name and state != 'Z']
+        return [pid for pid, (comm, state, parent) in guest.processes().items()
+                if (comm, parent) == (name, daemon.pid) and state != 'Z']
     return wait_until(find, 10, f"nbdd's child '{name}'")[0]
 
 
@@ -102,6 +102,36 @@ def test_an_errand_is_root_for_its_device_alone(guest, daemon):
             assert int(s[kind], 16) == mask('sys_ptrace', 'dac_read_search'), kind
         server.cont()
         assert detach.wait(20) == 0
+
+
+def test_the_process_that_runs_programs_has_little_power_and_they_none(guest, daemon):
+    s = guest.proc_status(child(guest, daemon, 'programs'))
+    assert s['Uid'].split() == ['0'] * 4 and s['NoNewPrivs'] == '1'
+    for kind in ('CapPrm', 'CapEff', 'CapBnd'):
+        assert int(s[kind], 16) == mask('setuid', 'setgid', 'kill'), kind
+    assert descriptors(guest, s['Pid'])[3] == 'socket'
+    assert set(descriptors(guest, s['Pid'])) == {0, 1, 2, 3, 4}     # 4: its signalfd
+    script = f'{guest.path}/look'
+    guest.write(script, '#!/bin/sh\nset -e\n'
+                '{ cat /proc/self/status; cat /proc/self/oom_score_adj; ls /proc/self/fd; } '
+                f'>{guest.path}/$NBDD_NAME.new\nmv {guest.path}/$NBDD_NAME.new '
+                f'{guest.path}/$NBDD_NAME\n')
+    guest.run(['chmod', '755', script])
+    guest.run(['chmod', '777', guest.path])
+    guest.run(['truncate', '-s', '16M', '/tmp/looked'])
+    with QemuNbd(guest, '/tmp/looked', tcp=True) as server:
+        for name, keys in (('plain', {}), ('roots', {'on_event_user': 'root'})):
+            daemon.attach(server.uri, name=name, on_event=script, **keys)
+            wait_until(lambda: guest.exists(f'{guest.path}/{name}'), 20)
+            text = guest.read(f'{guest.path}/{name}')
+            s = dict(line.split(':\t', 1) for line in text.splitlines() if ':\t' in line)
+            ids = unprivileged() if name == 'plain' else ('0', '0')
+            assert (s['Uid'].split()[0], s['Gid'].split()[0]) == ids
+            assert s['NoNewPrivs'] == '1' and s['VmLck'].split()[0] == '0'
+            for kind in ('CapPrm', 'CapEff', 'CapInh', 'CapAmb'):
+                assert int(s[kind], 16) == 0, kind
+            assert text.splitlines()[-5:] == ['0', '0', '1', '2', '3']  # 3: ls's own
+            daemon.detach(name)
 
 
 def test_nbdd_keeps_the_capabilities_that_it_uses(guest, daemon):

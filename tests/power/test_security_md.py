@@ -40,6 +40,9 @@ def test_limits_are_those_of_the_source():
             ('daemon/resolver.h', 'RESOLVERS_MAX', '32', '32 resolvers'),
             ('lib/session/limits.h', 'EXPORTS_MAX', '10000', '10,000 exports'),
             ('lib/session/limits.h', 'OPTION_REPLIES_MAX', '20000', '20,000 replies'),
+            ('daemon/news.h', 'NEWS_KEPT', '256', 'the last 256 for all'),
+            ('daemon/programs.h', 'PROGRAMS_AT_ONCE', '4', '4 programs at a time'),
+            ('daemon/programs.h', 'PROGRAMS_WAITING', '64', '64 waiting'),
             ('conf/conf.h', 'CONF_FILE_MAX', '1u << 20', 'files of 1 MiB')):
         assert defined(file, name) == value, name
         assert text in TEXT.replace('\n', ' '), text

@@ -42,6 +42,8 @@ static const struct {
 	{ "identifier", { "x" } },
 	{ "size-change", { "grow" } },
 	{ "swap", { "yes" } },
+	{ "on-event", { "/usr/local/bin/told" } },
+	{ "on-event-user", { "root" } },
 };
 
 static void set(struct device_keys *k, const char *key, const char *text)
