@@ -133,10 +133,16 @@ class Tree:
         """By the script for nbd-client that the distribution has, as this machine has it, and
         with nothing of ours but nbd-client."""
         at = '/usr/share/initramfs-tools'
-        for part in ('hooks', 'scripts/local-top'):
+        parts = {part: (self / f'{at}/{part}/nbdd').read_text()
+                 for part in ('hooks', 'scripts/local-top')}
+        for part in parts:
             shutil.copy(f'{at}/{part}/nbd', self / f'{at}/{part}/nbd')
-            (self / f'{at}/{part}/nbdd').rename(self / f'{at}/nbdd-{part.split("/")[0]}')
-        return self.initramfs()
+            (self / f'{at}/{part}/nbdd').unlink()
+        made = self.initramfs()
+        for part, text in parts.items():
+            (self / f'{at}/{part}/nbd').unlink()
+            self.write(f'{at}/{part}/nbdd', text, 0o755)
+        return made
 
     def dracut(self, module='nbdd', without='nbd'):
         self.chroot(f'dracut --force --no-hostonly --add {module} --zstd '

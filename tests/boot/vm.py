@@ -20,7 +20,7 @@ from tests.harness.guest import Slot, tied_to_us
 from tests.harness.wait import wait_until
 
 HOST = '10.0.2.2'
-BOOT_TIMEOUT = 240
+BOOT_TIMEOUT = 400
 
 
 class VmFailed(AssertionError):
