@@ -101,7 +101,9 @@ struct manager_request {
 	struct json_object *params;	/* taken; NULL: none */
 	bool more;
 	int (*reply)(struct json_object *params, void *userdata);	/* not 0: enough */
-	int (*tick)(void *userdata);	/* once a second while waiting, or NULL */
+	/* Every TICK_USEC (0: a second) while waiting, or NULL; -ECANCELED: enough. */
+	int (*tick)(void *userdata);
+	uint64_t tick_usec;
 	void (*done)(void *userdata);	/* before an error is reported, or NULL */
 	/* True: this error needs no report.  Or NULL. */
 	bool (*error)(const char *name, struct json_object *params, void *userdata);
@@ -134,14 +136,10 @@ int cli_front(int argc, char **argv), cli_main(int argc, char **argv);
 
 /* terminal.c */
 bool terminal_colour(FILE *f);
+/* Can a screen be drawn on it? */
+bool terminal_screen(FILE *f);
 /* Of the terminal on F; 0: none. */
 void terminal_size(FILE *f, unsigned *ret_columns, unsigned *ret_lines);
-
-/* metrics.c: print the metrics, or write them to PATH in one step. */
-int cli_metrics(const struct cli *cli, const char *path);
-
-/* watch.c */
-int cli_watch(const struct cli *cli, struct json_object *params, bool detail);
 
 /* The verbs, in files of these names; reconnect in detach.c, list and info in server.c. */
 typedef int cli_verb_fn(struct cli *cli, const struct cli_arguments *a);

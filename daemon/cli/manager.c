@@ -19,6 +19,7 @@ struct exchange {
 	const struct manager_request *q;
 	int status;
 	bool again;			/* a daemon before this one has ended meanwhile */
+	bool ended;			/* by its tick */
 	uint64_t deadline;		/* until which the next one is waited for; 0: no need */
 };
 
@@ -212,7 +213,8 @@ static int attempt(struct exchange *x, const char *path, bool *ret_met)
 		.method = cli_must(method), .params = json_object_get(x->q->params),
 		.more = x->q->more, .reply = on_reply,
 		.timeout_usec = x->q->timeout_usec ? x->q->timeout_usec : USEC_INFINITY,
-		.tick = x->q->tick ? on_tick : NULL, .tick_usec = USEC_PER_SEC,
+		.tick = x->q->tick ? on_tick : NULL,
+		.tick_usec = x->q->tick_usec ? x->q->tick_usec : USEC_PER_SEC,
 		.userdata = x,
 	});
 	varlink_client_close(client);
@@ -231,7 +233,8 @@ static bool ask_again(struct exchange *x, int r)
 	if (!x->deadline)
 		x->deadline = now_usec() + AGAIN_USEC;
 	x->again = true;
-	return nanosleep(&pause, NULL) == 0 && now_usec() < x->deadline;
+	x->ended = x->q->tick && x->q->tick(x->q->userdata) == -ECANCELED;
+	return !x->ended && nanosleep(&pause, NULL) == 0 && now_usec() < x->deadline;
 }
 
 static int call(struct exchange *x, const char *path)
@@ -243,7 +246,7 @@ static int call(struct exchange *x, const char *path)
 		r = attempt(x, path, &met);
 	while (r < 0 && met && ask_again(x, r));
 	json_object_put(x->q->params);
-	if (r >= 0)
+	if (r >= 0 || r == -ECANCELED || x->ended)
 		return x->status;
 	if (x->q->done)
 		x->q->done(x->q->userdata);

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/cli/cli.h"
+#include "daemon/cli/status.h"
 #include "lib/util/cleanup.h"
 
 static int on_reply(struct json_object *params, void *userdata)

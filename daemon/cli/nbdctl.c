@@ -31,7 +31,7 @@ const struct cli_verb cli_verbs[] = {
 	  "Show the devices and how they are.",
 	  "DEVICE is " DEVICE_WORDS "; with it, everything that is known of this one.",
 	  { { "json", NULL, "Print a JSON array with one object for each device." },
-	    { "watch", NULL, "Go on showing changes until interrupted." },
+	    { "watch", NULL, "Go on showing them with rate, latency and outages, until q." },
 	    { "prometheus", NULL, "Print metrics of all devices for Prometheus." },
 	    { "output", "FILE", "Write the metrics to FILE, in one step; nbdd_up is 0 there "
 	      "when nbdd does not run." } },

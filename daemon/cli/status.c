@@ -1,4 +1,4 @@
-#include "daemon/cli/cli.h"
+#include "daemon/cli/status.h"
 
 enum { OPTION_JSON, OPTION_WATCH, OPTION_PROMETHEUS, OPTION_OUTPUT };
 

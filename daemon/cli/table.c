@@ -99,6 +99,11 @@ static void print_fitting(FILE *out, const char *text, unsigned width, bool righ
 		fprintf(out, "%*s", (int)(width - used), "");
 }
 
+void table_print_cell(FILE *out, const char *text, unsigned width, bool right)
+{
+	print_fitting(out, text, width, right, false);
+}
+
 static void measure(const struct table *t, unsigned *widths)
 {
 	for (size_t c = 0; c < t->n_columns; c++)

@@ -18,5 +18,7 @@ void table_free(struct table *t);
 /* Add a row of as many cells as there are columns; a NOTE, if not NULL, is printed
  * indented below it. */
 void table_add(struct table *t, const char *const *cells, const char *note);
+/* TEXT in WIDTH columns: cut, or filled up with blanks. */
+void table_print_cell(FILE *out, const char *text, unsigned width, bool right);
 /* WIDTH: columns to fit into, 0: as wide as need be. */
 void table_print(const struct table *t, FILE *out, unsigned width, bool colour);

@@ -16,6 +16,13 @@ bool terminal_colour(FILE *f)
 	return isatty(fileno(f)) && !(none && *none) && term && strcmp(term, "dumb") != 0;
 }
 
+bool terminal_screen(FILE *f)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(fileno(f)) && term && strcmp(term, "dumb") != 0;
+}
+
 void terminal_size(FILE *f, unsigned *ret_columns, unsigned *ret_lines)
 {
 	struct winsize size = { 0 };

@@ -9,6 +9,7 @@ import pytest
 from tests.control import prometheus, test_events
 from tests.control.idl import Interface
 from tests.control.test_nbdctl import FAILED, HELD, NO_DEVICE, OK, PERMISSION, USAGE
+from tests.control.tmux import Window
 from tests.harness.daemon import Daemon
 from tests.harness.paths import BUILD, NBDCTL, ROOT
 from tests.harness.servers import Nbdkit
@@ -342,3 +343,37 @@ def test_events_and_the_journal_tell_of_an_outage_and_wait_for_nobody(guest, ser
     journald.kill()
     journald.wait()
     guest.run(['umount', '/sys/fs/cgroup'])
+
+
+def test_the_screen_shows_rate_latency_and_outages_of_devices_by_trouble(guest, daemon, server):
+    busy = daemon.attach(server.uri, name='busy')
+    load = guest.spawn(['sh', '-c', f'while :; do dd if={busy} of=/dev/null bs=64k iflag=direct; '
+                        'done 2>/dev/null'])
+    with Nbdkit(guest) as other, \
+            Window(guest, daemon.ctl_argv('status', '--watch'), 80) as window:
+        away = daemon.attach(other.uri, name='away')
+
+        def row(name):
+            return next((line for line in window.lines() if f' {name} ' in line), '')
+        wait_until(lambda: re.search(r' connected +[\d.]+ \w?i?B/s.*[▁▂▃▄▅▆▇█]', row('busy')), 20)
+        assert window.alternate()
+        other.kill()
+        daemon.wait_state('away', 'reconnecting')
+        # What has no server comes first, and says why; its outage has a bar.
+        wait_until(lambda: re.search(r'reconnecting .* 1 .*█', row('away')), 20)
+        for columns in (80, 200):
+            window.resize(columns, 24)
+            wait_until(lambda: max(map(len, window.lines())) > columns - 8, 20)
+            lines = window.lines()
+            assert max(map(len, lines)) <= columns
+            assert lines[0].startswith('2 devices, 1 not connected, ')
+            assert lines[1].split()[:5] == ['DEVICE', 'NAME', 'STATE', 'RATE', '2']
+            assert lines[2].split()[:3] == [away[5:], 'away', 'reconnecting']
+            assert 'the server is away and I/O waits' in lines[3]
+            assert lines[4].split()[:3] == [busy[5:], 'busy', 'connected']
+            assert re.search(r' [\d.]+ [um]?s ', lines[4])
+        window.type('q')
+        wait_until(lambda: 'status 0' in window.lines() and not window.alternate(), 20)
+    load.kill(signal.SIGKILL, group=True)
+    load.wait()
+    daemon.detach('away', '--force')

@@ -1,10 +1,13 @@
 """nbdctl: its words, tables, JSON and exit statuses."""
+import fcntl
 import json
 import os
 import re
 import stat
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -426,7 +429,7 @@ def test_watch_redraws_a_screen_and_ctrl_c_restores_the_terminal(manager, tmp_pa
     held_open(manager, many(2), many(60))
     with Terminal([NBDCTL, f'--runtime-dir={tmp_path}', 'status', '--watch'],
                   columns=80, lines=20) as t:
-        wait_until(lambda: 'name-1' in t.plain or '/dev/nbd9' in t.plain)
+        wait_until(lambda: '60 devices, ' in t.plain and re.search(r'\d+ more', t.plain))
         wait_until(lambda: t.output.count('\x1b[H') >= 3, what='a redraw each second')
         assert t.output.startswith('\x1b[?1049h\x1b[?25l')
         # No more lines than there are, so that nothing scrolls.
@@ -434,6 +437,39 @@ def test_watch_redraws_a_screen_and_ctrl_c_restores_the_terminal(manager, tmp_pa
         t.type(key)
         assert t.wait() == status
         assert t.output.endswith('\x1b[?25h\x1b[?1049l')
+    manager.over = True
+
+
+def test_watch_ends_with_q_as_it_began_and_follows_the_size_of_the_window(manager, tmp_path):
+    held_open(manager, many(3))
+    with Terminal([NBDCTL, f'--runtime-dir={tmp_path}', 'status', '--watch'], columns=80,
+                  env={'NO_COLOR': '1'}) as t:
+        # What it does to the terminal it does before it draws.
+        wait_until(lambda: 'LATENCY' in t.plain)
+        assert not termios.tcgetattr(t.master)[3] & (termios.ICANON | termios.ECHO)
+
+        def widest():
+            return max(map(len, re.split('[\r\n]+', t.plain.rsplit('DEVICE', 1)[1])))
+        assert widest() <= 80 and '\x1b[3' not in t.output
+        seen = t.output.count('\x1b[H')
+        fcntl.ioctl(t.master, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 150, 0, 0))
+        wait_until(lambda: t.output.count('\x1b[H') > seen and widest() > 80)
+        t.type('xq')
+        assert t.wait() == OK
+        assert t.output.endswith('\x1b[?25h\x1b[?1049l')
+        assert termios.tcgetattr(t.master)[3] & termios.ICANON
+        assert termios.tcgetattr(t.master)[3] & termios.ECHO
+    manager.over = True
+
+
+def test_watch_on_a_terminal_that_cannot_draw_prints_lines(manager, tmp_path):
+    held_open(manager, [device()])
+    with Terminal([NBDCTL, f'--runtime-dir={tmp_path}', 'status', '--watch'],
+                  env={'TERM': 'dumb'}) as t:
+        wait_until(lambda: '/dev/nbd0 root connected' in t.output)
+        assert '\x1b' not in t.output
+        t.type('\x03')
+        assert t.wait() == OK
     manager.over = True
 
 

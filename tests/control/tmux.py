@@ -26,3 +26,37 @@ def capture(argv, columns, lines=100, env=None):
         return [line.rstrip() for line in tmux('capture-pane', '-p').rstrip('\n').split('\n')]
     finally:
         tmux('kill-server')
+
+
+class Window:
+    """ARGV in a tmux window of MACHINE, a Host or Guest, for as long as the test wants."""
+
+    def __init__(self, machine, argv, columns, lines=24):
+        self.machine, self.server = machine, f'nbdd-window-{os.getpid()}-{next(NUMBERS)}'
+        self.tmux('new-session', '-d', '-x', columns, '-y', lines, '-e', 'TERM=screen-256color',
+                  f'{shlex.join(map(str, argv))}; echo "status $?"; exec sleep 600')
+        self.tmux('set-option', '-g', 'window-size', 'manual')
+
+    def tmux(self, *args):
+        return self.machine.run(['tmux', '-L', self.server, '-f', '/dev/null', *map(str, args)],
+                                env={'LC_ALL': 'C.UTF-8'}).out
+
+    def lines(self):
+        """What stands in it now, without blanks at the ends of lines."""
+        return [line.rstrip() for line in
+                self.tmux('capture-pane', '-p').rstrip('\n').split('\n')]
+
+    def resize(self, columns, lines):
+        self.tmux('resize-window', '-x', columns, '-y', lines)
+
+    def type(self, keys):
+        self.tmux('send-keys', keys)
+
+    def alternate(self):
+        return self.tmux('display-message', '-p', '#{alternate_on}').strip() == '1'
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.tmux('kill-server')
