@@ -1,7 +1,14 @@
 /* After the handshake the records are made and opened here, straight from and to the caller's
  * memory: gnutls would allocate and copy each one several times.  All else is still its: what
  * is no data (tickets, key updates, alerts), or cannot be opened, is handed to it as it came,
- * with the sequence numbers as they stand; what follows goes by the keys that it has then. */
+ * with the sequence numbers as they stand; what follows goes by the keys that it has then.
+ *
+ * Not given to the kernel, though it may have TLS: a kernel before 6.14 cannot follow a change
+ * of keys, and the connection of a program that cannot make another one would end where this
+ * goes on.  Nor is much to be gained: here 100 MB take some 45 ms of CPU time with the
+ * processor's AES, the socket's part included, of which the kernel would save one copy; and in
+ * a guest with Linux 6.1, whose ciphers are in C, it took 4 to 15 times as much as this with
+ * AES-128-GCM, 1.3 to 3 times with CHACHA20-POLY1305. */
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
