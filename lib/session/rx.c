@@ -13,6 +13,9 @@
  * leaves most of the next one for the user's buffer, where a long one would copy it. */
 #define RX_BIG			(32 * 1024)
 #define RX_SHORT_LOOKAHEAD	4096
+/* A TLS record is opened as a whole: a smaller payload has no room for one that holds more,
+ * and would have it copied twice. */
+#define RX_RECORD		(16 * 1024)
 
 #define GATHER_FIRST		4096	/* bytes that are reserved before any has come */
 
@@ -219,6 +222,8 @@ ssize_t rx_receive(struct nbd_handle *h, bool wait)
 
 	if (!look)
 		return -ENOMEM;
+	if (h->transport.tls && rx->left < RX_RECORD && rx->content_length < RX_BIG)
+		n = 0;
 	for (size_t i = 0; i < n; i++)
 		direct += iov[i].iov_len;
 	room = direct >= RX_BIG || rx->content_length >= RX_BIG ? RX_SHORT_LOOKAHEAD
