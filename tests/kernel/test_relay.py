@@ -2,6 +2,7 @@
 that of any connection."""
 import random
 import signal
+import time
 
 import pytest
 
@@ -242,3 +243,35 @@ def test_a_kernel_without_tls_is_told_of(guest, daemon, at):
         assert 'relayed by process' in daemon.ctl('status', 'without').out
         guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=1M', 'count=4', 'iflag=direct'])
         daemon.detach('without')
+
+
+@pytest.mark.soak
+def test_20_kills_of_the_server_and_100_of_the_relay_at_random_instants(guest, at):
+    """Also in the midst of a new connection: only at the end is anything waited for."""
+    chance = random.Random(20)
+    acts = ['server'] * 20 + ['relay'] * 100
+    chance.shuffle(acts)
+    done = {'server': 0, 'relay': 0}
+    with Daemon(guest) as daemon, cut_server(guest, at, 'random') as server:
+        device = attach(daemon, server, at, 'random', connections=1, reconnect_delay='20ms',
+                        reconnect_delay_max='500ms')
+        with mounted(guest, device) as mount:
+            w = Workload(guest, f'{mount}/file', size='8M', jobs=2, direct=True).start()
+            for act in acts:
+                time.sleep(chance.random() ** 2 * 2)
+                if act == 'server':
+                    server.restart()
+                else:
+                    # One that is not in the kernel yet is killed, too.
+                    pid = wait_until(lambda: next((p for p, (name, *_) in
+                                                   guest.processes().items()
+                                                   if name == 'relay random'), None), 20)
+                    guest.kill(pid, signal.SIGKILL)
+                done[act] += 1
+            w.wait_flowing(30)
+            w.finish(timeout=120)
+            print(f'{done}: {w.ops()} operations,', daemon.status('random')['outages'])
+        assert done == {'server': 20, 'relay': 100}
+        daemon.detach('random')
+        wait_until(lambda: not guest.children(daemon.pid), 20, 'every relay to end')
+    assert 'I/O error' not in guest.dmesg()

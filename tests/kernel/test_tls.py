@@ -44,10 +44,7 @@ def own_bytes(guest, daemon):
     return int(io['rchar']) + int(io['wchar'])
 
 
-@pytest.mark.parametrize('version', ['1.3', '1.2'])
-@pytest.mark.parametrize('cipher', CIPHERS)
-def test_a_filesystem_over_tls_in_the_kernel_survives_its_server(guest, daemon, at, version,
-                                                                 cipher):
+def survive(guest, daemon, at, version, cipher, kills):
     with tls_server(guest, at, 'survives', options=['--tls-verify-peer']) as server:
         device = attach(daemon, server, at, 'survives', tls_priority='NORMAL:-VERS-ALL:'
                         f'+VERS-TLS{version}:-CIPHER-ALL:+{cipher}')
@@ -56,13 +53,28 @@ def test_a_filesystem_over_tls_in_the_kernel_survives_its_server(guest, daemon, 
         assert tls['in_kernel'] and tls['why_not_in_kernel'] is None
         with mounted(guest, device) as mount:
             w = Workload(guest, f'{mount}/file', size='4M', jobs=2, direct=True).start()
-            for number in range(1, KILLS + 1):
+            for number in range(1, kills + 1):
                 outage(daemon, 'survives', number, server.restart)
                 w.wait_flowing(10)
             w.finish()
-        assert daemon.status('survives')['outages']['count'] == KILLS
+            print(f'TLS {version}, {cipher}, {kills} kills: {w.ops()} operations, 0 errors')
+        assert daemon.status('survives')['outages']['count'] == kills
         daemon.detach('survives')
         assert 'I/O error' not in guest.dmesg()
+
+
+@pytest.mark.parametrize('version', ['1.3', '1.2'])
+@pytest.mark.parametrize('cipher', CIPHERS)
+def test_a_filesystem_over_tls_in_the_kernel_survives_its_server(guest, daemon, at, version,
+                                                                 cipher):
+    survive(guest, daemon, at, version, cipher, KILLS)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize('version', ['1.3', '1.2'])
+@pytest.mark.parametrize('cipher', CIPHERS)
+def test_20_kills_of_the_server_below_tls_in_the_kernel(guest, daemon, at, version, cipher):
+    survive(guest, daemon, at, version, cipher, 20)
 
 
 def test_no_process_of_nbdd_touches_the_data(guest, daemon, at):

@@ -11,7 +11,7 @@ from tests.harness.wait import Stopwatch, wait_until
 from tests.kernel.tls_guest import Misbehaving, install, nbds
 
 pytestmark = pytest.mark.guest
-CONNECT_TIMEOUT = 10
+CONNECT_TIMEOUT = 15            # seconds, the default
 RETRY = 5                       # seconds: reconnect-delay-max
 
 
@@ -105,6 +105,8 @@ good_client = certificate_of('client', 'client')
 good_server = certificate_of('server')
 TLS = 'handshake: TLS: '
 READ = 'TLS: '
+OTHER = ('TLS: {} with {} cannot be taken over; TLS 1.2 or 1.3 with AES-128-GCM, AES-256-GCM or '
+         'CHACHA20-POLY1305 can: Operation not supported')
 
 SETUPS = {
     'expired': {'server': 'expired', 'repair': good_server, 'says': TLS +
@@ -216,6 +218,13 @@ SETUPS = {
                   'server sent alert 40: Handshake failed: no TLS version, cipher or key '
                   'exchange is common to both sides: Operation not supported',
                   'repair': lambda s: s.server.restart(priority='NORMAL')},
+    # Neither kernel nor relay has these: only a tls-priority of somebody's own offers them.
+    'ccm': {'priority': 'NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-CCM',
+            'keys': {'tls-priority': 'NORMAL'}, 'says': OTHER.format('TLS1.3', 'AES-128-CCM'),
+            'repair': lambda s: s.server.restart(priority='NORMAL')},
+    'cbc': {'priority': 'NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+AES-256-CBC',
+            'keys': {'tls-priority': 'NORMAL'}, 'says': OTHER.format('TLS1.2', 'AES-256-CBC'),
+            'repair': lambda s: s.server.restart(priority='NORMAL')},
 }
 
 
