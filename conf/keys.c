@@ -127,7 +127,10 @@ const struct conf_key conf_keys[] = {
 	{ "reconnect-delay", CONF_USEC, MEMBER(reconnect_delay_usec), .min = 10 * MSEC,
 	  .max = HOUR, .initial = "100ms", .value = "TIME",
 	  .text = "Pause between the first attempt to reconnect, which is made at once, and "
-		  "the second; it doubles with every further one." },
+		  "the second; it doubles with every further one, to a quarter of a second "
+		  "while the server merely refuses, and later to reconnect-delay-max. More than "
+		  "eight devices that wait for the same server take turns in asking it, and "
+		  "when it answers one, all connect." },
 	{ "reconnect-delay-max", CONF_USEC, MEMBER(reconnect_delay_max_usec),
 	  .min = 10 * MSEC, .max = HOUR, .initial = "5s", .value = "TIME",
 	  .text = "The longest pause between two attempts to reconnect." },

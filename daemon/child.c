@@ -26,6 +26,7 @@ struct child {
 	pid_t pid;
 	char what[16];
 	int sock;
+	size_t answers;		/* that it still owes */
 	child_done_fn done;
 	void *userdata;
 	sd_event_source *message, *timer, *reaper;
@@ -59,7 +60,8 @@ static void child_finish(struct child *c, const struct child_answer *answer)
 		fd_close(answer->fd);
 		return;
 	}
-	child_stop(c);
+	if (answer->error || --c->answers == 0)
+		child_stop(c);
 	done(answer, userdata);
 }
 
@@ -101,7 +103,7 @@ static void log_end(const struct child *c, const siginfo_t *si)
 			  strsignal(si->si_status));
 }
 
-/* An answer may still wait in the socket when the process is already gone. */
+/* Answers may still wait in the socket when the process is already gone. */
 static int on_exit_(sd_event_source *s, const siginfo_t *si, void *userdata)
 {
 	struct child *c = userdata;
@@ -109,7 +111,7 @@ static int on_exit_(sd_event_source *s, const siginfo_t *si, void *userdata)
 	log_end(c, si);
 	if (c->alive)
 		(*c->alive)--;
-	if (c->done)
+	while (c->done)
 		on_message(c->message, c->sock, 0, c);
 	child_free(c);
 	return 0;
@@ -184,6 +186,7 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 		return r;
 	}
 	c->sock = pair[0];
+	c->answers = MAX(spec->answers, (size_t)1);
 	c->pid = fork();
 	if (c->pid == 0)
 		child_main(spec, pair[1], parent);

@@ -23,6 +23,7 @@ struct child_spec {
 	void (*run)(int sock, int kept, void *arg);
 	void *arg;			/* the child sees its own copy of all memory */
 	uint64_t limit_usec;		/* wall clock */
+	size_t answers;			/* how many it gives; 0: one */
 	bool lasting;			/* see child_start_lasting */
 	unsigned *alive;		/* counts processes not yet reaped, or NULL */
 };
@@ -37,7 +38,8 @@ struct child_answer {
 struct child;
 typedef void (*child_done_fn)(const struct child_answer *answer, void *userdata);
 
-/* Fork and run SPEC; DONE is called once, unless the child is cancelled before. */
+/* Fork and run SPEC; DONE is called for each answer, or once when no more will come; not after
+ * the child was cancelled.  After an error or the last answer the child has been ended. */
 int child_start(sd_event *event, const struct child_spec *spec, child_done_fn done,
 		void *userdata, struct child **ret);
 /* The same for one that lives on, also without us, until it ends by itself.  Fills in its

@@ -1,3 +1,5 @@
+/* Connectors: one attempt at a connection each, in a process of its own; or, when many wait
+ * for the same server, a few of them in one. */
 #include "daemon/connector.h"
 
 #include <errno.h>
@@ -6,226 +8,52 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <libnbd.h>
-#include <nbdd.h>
+#include "daemon/connector_child.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/escape.h"
 #include "lib/util/units.h"
 
-/* The child's answer; the socket comes with it. */
-struct connect_answer {
-	int32_t error;			/* 0 or errno */
-	uint32_t failure;		/* enum connect_failure */
-	char message[CONNECTOR_MESSAGE_MAX];
-	struct export_info info;
-	struct link_tls tls;
-	struct digests digests;
-	struct nbdd_tls_state state;
+#define PROCESSES_MAX	32		/* at a time */
+
+/* One process, and whom it works for. */
+struct group {
+	struct connectors *all;
+	struct connector_job job;	/* valid until the fork */
+	struct connector *members[CONNECTOR_TASKS_MAX];	/* NULL: answered, or cancelled */
+	size_t waiting;			/* members that are not */
+	uint32_t answered;		/* a bit a task */
+	uint64_t limit_usec;
+	char what[16];
+	struct child *child;		/* NULL: it gathers, or has ended */
+	bool handling;			/* an answer */
+	struct group *next;		/* of those that gather */
 };
-_Static_assert(sizeof(struct connect_answer) <= CHILD_MESSAGE_MAX, "must fit one message");
 
 struct connector {
-	struct child *child;
-	const struct target *target;	/* valid at the fork; not used later */
-	struct tls_plan tls;		/* the same */
-	const struct sandbox *sandbox;
-	const struct samples *samples;	/* the same; or NULL */
+	struct group *group;
+	size_t place;
 	char label[TARGET_HOST_MAX + 10];
 	uint64_t limit_usec;
 	connector_done_fn done;
 	void *userdata;
 };
 
-static const struct server *server_of(const struct connector *c)
-{
-	return &c->target->servers[c->target->current];
-}
-
-/* ---- in the child ------------------------------------------------------------------ */
-
-/* A Unix socket is opened before power is dropped: its permissions are for root.  So is a
- * vsock, for which no other connector needs the power then. */
-static int dial_local(void *arg)
-{
-	const struct nbdd_address *a = &server_of(arg)->addresses[0];
-	_cleanup_close_ int fd = -1;
-
-	if (!server_is_local(server_of(arg)))
-		return -1;
-	fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&a->addr, a->len) < 0)
-		return -errno;
-	return STEAL_FD(fd);
-}
-
-static const struct {
-	int error;
-	enum connect_failure failure;
-} failures[] = {
-	{ 0, FAILURE_SOON },			/* end of file in the handshake */
-	{ ECONNREFUSED, FAILURE_SOON },
-	{ ECONNRESET, FAILURE_SOON },
-	{ EPIPE, FAILURE_SOON },
-	{ EAGAIN, FAILURE_SOON },		/* backlog of a Unix socket is full */
-	{ EKEYREJECTED, FAILURE_SOON },		/* by the kernel: its TLS cannot follow */
-	{ ESHUTDOWN, FAILURE_SOON },		/* NBD_REP_ERR_SHUTDOWN */
-	{ ETIMEDOUT, FAILURE_BACKOFF },
-	{ EHOSTUNREACH, FAILURE_BACKOFF },
-	{ ENETUNREACH, FAILURE_BACKOFF },
-	{ ENETDOWN, FAILURE_BACKOFF },
-	{ EADDRNOTAVAIL, FAILURE_BACKOFF },
-	{ EMFILE, FAILURE_BACKOFF },
-	{ ENOMEM, FAILURE_BACKOFF },
+struct connectors {
+	sd_event *event;
+	const struct sandbox *sandbox;
+	unsigned n_groups;
+	struct group *gathering;
+	sd_event_source *start;
 };
 
-static enum connect_failure classify(int error)
+static const struct server *server_of(const struct target *t)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(failures); i++)
-		if (failures[i].error == error)
-			return failures[i].failure;
-	return FAILURE_PERMANENT;
+	return &t->servers[t->current];
 }
 
-static void answer_dial_error(struct connect_answer *a, const struct server *s, int error)
-{
-	a->error = error;
-	a->failure = error == ENOENT ? FAILURE_SOON : classify(error);
-	snprintf(a->message, sizeof(a->message), "connect to %s%s: %s",
-		 s->host[0] == '/' ? "socket " : "", s->host, strerror(error));
-}
-
-/* The library's message begins with the function's name, which says nothing to people. */
-static void answer_nbd_error(struct connect_answer *a, const struct server *s)
-{
-	const char *text = nbd_get_error(), *rest = strstr(text, ": ");
-
-	if (strncmp(text, "nbd", 3) == 0 && rest)
-		text = rest + 2;
-	a->error = nbd_get_errno() ? nbd_get_errno() : ECONNRESET;
-	a->failure = classify(nbd_get_errno());
-	snprintf(a->message, sizeof(a->message), "%s: %s", s->label, text);
-}
-
-static int64_t block_size(struct nbd_handle *h, int type)
-{
-	int64_t size = nbd_get_block_size(h, type);
-
-	return size > 0 && size <= UINT32_MAX ? size : 0;
-}
-
-/* An error that is not the library's. */
-static void answer_error(struct connect_answer *a, const struct server *s, int error,
-			 const char *text)
-{
-	a->error = error;
-	a->failure = classify(error);
-	snprintf(a->message, sizeof(a->message), "%s: %s", s->label, text);
-}
-
-/* The socket; or -1 with an error of the library or in A. */
-static int take_tls(struct nbd_handle *h, const struct connector *c, struct connect_answer *a)
-{
-	char message[TLS_WHY_MAX];
-	int fd = tls_plan_finish(&c->tls, h, &a->info, &a->tls, &a->state, message);
-
-	if (fd < -1)
-		answer_error(a, server_of(c), -fd, message);
-	return MAX(fd, -1);
-}
-
-static int read_sample(void *buf, const struct sample *s, void *arg)
-{
-	if (nbd_pread(arg, buf, s->len, s->offset, 0) < 0)
-		return nbd_get_errno() ? -nbd_get_errno() : -EIO;
-	return 0;
-}
-
-/* An export too small for them is none that the parent will take. */
-static int read_samples(struct nbd_handle *h, const struct samples *s,
-			struct connect_answer *a)
-{
-	const struct sample *last = s && s->n ? &s->list[s->n - 1] : NULL;
-
-	if (!last || last->offset + last->len > a->info.size)
-		return 0;
-	return samples_digest(s, read_sample, h, &a->digests);
-}
-
-/* Simple replies only and no meta context: that is all the kernel speaks. */
-static int negotiate(struct nbd_handle *h, const struct connector *c, int fd,
-		     struct connect_answer *a)
-{
-	struct nbdd_tls_credentials credentials;
-	int64_t size, flags;
-
-	if (nbd_set_request_structured_replies(h, false) < 0 ||
-	    nbd_set_export_name(h, c->target->export_name) < 0 ||
-	    tls_plan_apply(&c->tls, h, server_of(c), fd, &credentials) < 0 ||
-	    nbd_connect_socket(h, fd) < 0)
-		return -1;
-	size = nbd_get_size(h);
-	flags = nbdd_get_transmission_flags(h);
-	if (size < 0 || flags < 0)
-		return -1;
-	a->info.size = (uint64_t)size;
-	a->info.flags = (uint16_t)flags;
-	a->info.block_minimum = (uint32_t)block_size(h, LIBNBD_SIZE_MINIMUM);
-	a->info.payload_maximum = (uint32_t)block_size(h, LIBNBD_SIZE_MAXIMUM);
-	if (read_samples(h, c->samples, a) < 0)
-		return -1;
-	return nbd_get_tls_negotiated(h) > 0 ? take_tls(h, c, a) : nbdd_take_socket(h);
-}
-
-/* The first stage: a connected socket, of which nothing has been read; -1 has its answer. */
-static int dial(const struct connector *c, int kept, struct connect_answer *a)
-{
-	const struct server *s = server_of(c);
-	int fd = kept;
-
-	if (server_is_local(s) && kept < 0) {
-		answer_dial_error(a, s, -kept);
-		return -1;
-	}
-	if (!server_is_local(s))
-		fd = nbdd_dial(s->addresses, s->n_addresses);
-	if (fd < 0)
-		answer_nbd_error(a, s);
-	return fd;
-}
-
-/* The second: what a server can make of this process has this socket and SOCK, no more. */
-static int shake_hands(const struct connector *c, int fd, struct connect_answer *a)
-{
-	struct nbd_handle *h = nbd_create();
-
-	fd = h ? negotiate(h, c, fd, a) : -1;
-	if (fd < 0 && !a->error)
-		answer_nbd_error(a, server_of(c));
-	return fd;
-}
-
-static void connector_main(int sock, int kept, void *arg)
-{
-	const struct connector *c = arg;
-	struct connect_answer a = {};
-	int fd = -1;
-
-	fd = dial(c, kept, &a);
-	if (sandbox_filter(c->sandbox, SANDBOX_NEGOTIATE) < 0)
-		return;
-	if (c->target->preinit_size)
-		a.info.size = c->target->preinit_size;
-	else if (fd >= 0)
-		fd = shake_hands(c, fd, &a);
-	if (c->tls.secrets)
-		tls_secrets_wipe(c->tls.secrets);
-	fd_send(sock, &a, sizeof(a), &fd, fd >= 0);
-}
-
-/* ---- in the daemon ----------------------------------------------------------------- */
+/* ---- what a process answers --------------------------------------------------------- */
 
 static bool usable_socket(int fd)
 {
@@ -262,8 +90,11 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 	if (answer->error == -ETIMEDOUT)
 		fail(r, FAILURE_BACKOFF, "%s: no negotiated connection within %s "
 		     "(connect-timeout)", c->label, format_usec(limit, c->limit_usec));
-	else if (answer->error < 0 || answer->len != sizeof(*a))
+	else if (answer->error == -ECHILD || answer->error == -EPROTO)
 		fail(r, FAILURE_BACKOFF, "the connector process died");
+	else if (answer->error < 0)
+		fail(r, FAILURE_BACKOFF, "no connector process: %s",
+		     strerror(-answer->error));
 	else if (a->error) {
 		r->failure = MIN(a->failure, (uint32_t)FAILURE_PERMANENT);
 		clean_text(r->message, sizeof(r->message), a->message,
@@ -290,46 +121,248 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 		fd_close(answer->fd);
 }
 
-static void on_answer(const struct child_answer *answer, void *userdata)
+static void give(struct connector *c, const struct child_answer *answer)
 {
-	struct connector *c = userdata;
 	connector_done_fn done = c->done;
-	void *done_userdata = c->userdata;
+	void *userdata = c->userdata;
 	struct connector_result result = {};
 	struct connection connection;
 
 	check_answer(answer, &connection, c, &result);
 	free(c);
-	done(&result, done_userdata);
+	done(&result, userdata);
 	if (result.connection)
 		explicit_bzero(&connection.state, sizeof(connection.state));
 }
 
-int connector_start(sd_event *event, const char *name, const struct target *target,
-		    const struct tls_plan *tls, const struct sandbox *sandbox,
-		    uint64_t limit_usec, const struct samples *samples,
-		    connector_done_fn done, void *userdata, struct connector **ret)
+static void forget_gathering(struct group *g)
 {
-	struct connector *c = calloc(1, sizeof(*c));
-	char what[16];
+	for (struct group **p = &g->all->gathering; *p; p = &(*p)->next)
+		if (*p == g) {
+			*p = g->next;
+			return;
+		}
+}
+
+/* It goes when nobody waits for it. */
+static void group_release(struct group *g)
+{
+	if (g->handling || g->waiting)
+		return;
+	forget_gathering(g);
+	child_cancel(g->child);
+	g->all->n_groups--;
+	free(g);
+}
+
+static struct connector *take_member(struct group *g, size_t place)
+{
+	struct connector *c = g->members[place];
+
+	g->members[place] = NULL;
+	g->waiting -= c != NULL;
+	return c;
+}
+
+/* Nothing comes any more. */
+static void fail_all(struct group *g, int error)
+{
+	for (size_t i = 0; i < g->job.n; i++) {
+		struct connector *c = take_member(g, i);
+
+		if (c)
+			give(c, &(struct child_answer){ .error = error, .fd = -1 });
+	}
+}
+
+/* Which task is it about?  -1: none that it could be. */
+static int place_of(const struct group *g, const struct child_answer *answer)
+{
+	const struct connect_answer *a = answer->data;
+
+	if (answer->len != sizeof(*a) || a->place >= g->job.n ||
+	    (g->answered & (UINT32_C(1) << a->place)))
+		return -1;
+	return (int)a->place;
+}
+
+static void on_answer(const struct child_answer *answer, void *userdata)
+{
+	struct group *g = userdata;
+	int place = answer->error ? -1 : place_of(g, answer);
+	struct connector *c = NULL;
+
+	g->handling = true;
+	if (place < 0) {
+		fd_close(answer->fd);
+		g->child = child_cancel(g->child);
+		fail_all(g, answer->error ? answer->error : -EPROTO);
+	} else {
+		g->answered |= UINT32_C(1) << place;
+		c = take_member(g, (size_t)place);
+	}
+	if (c)
+		give(c, answer);
+	else if (place >= 0)
+		fd_close(answer->fd);
+	g->handling = false;
+	group_release(g);
+}
+
+/* ---- who goes together -------------------------------------------------------------- */
+
+static bool alone(const struct connector_spec *s)
+{
+	return s->tls->mode != LIBNBD_TLS_DISABLE || s->samples || s->target->preinit_size ||
+	       server_is_local(server_of(s->target));
+}
+
+static const struct server *server_of_group(const struct group *g)
+{
+	size_t i = 0;
+
+	while (!g->members[i])		/* it is in the list: somebody waits */
+		i++;
+	return server_of(g->job.tasks[i].target);
+}
+
+static struct group *find_group(const struct connectors *all, const struct connector_spec *s)
+{
+	for (struct group *g = all->gathering; g; g = g->next)
+		if (g->job.n < CONNECTOR_TASKS_MAX && g->limit_usec == s->limit_usec &&
+		    server_same(server_of_group(g), server_of(s->target)))
+			return g;
+	return NULL;
+}
+
+static int group_fork(struct group *g)
+{
+	struct tls_secrets *secrets = g->job.tasks[0].tls.secrets;
 	int r;
 
+	tls_secrets_expose(secrets, true);
+	r = child_start(g->all->event, &(struct child_spec){
+				.what = g->what, .prepare = connector_prepare,
+				.run = connector_main, .arg = &g->job,
+				.sandbox = g->all->sandbox, .role = SANDBOX_DIAL,
+				.limit_usec = g->limit_usec, .answers = g->job.n },
+			on_answer, g, &g->child);
+	tls_secrets_expose(secrets, false);
+	return r;
+}
+
+/* Whoever left before is not dialled for. */
+static void drop_cancelled(struct group *g)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < g->job.n; i++) {
+		if (!g->members[i])
+			continue;
+		g->job.tasks[n] = g->job.tasks[i];
+		g->members[n] = g->members[i];
+		g->members[n]->place = n;
+		n++;
+	}
+	g->job.n = n;
+}
+
+/* A timer that was set when the first was dispatched: sd-event dispatches before it whatever
+ * was due then, so all whose turn came with that of the first have been here. */
+static int on_start(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct connectors *all = userdata;
+	struct group *g;
+	int r;
+
+	while ((g = all->gathering)) {
+		all->gathering = g->next;
+		drop_cancelled(g);
+		r = group_fork(g);
+		if (r >= 0)
+			continue;
+		g->handling = true;
+		fail_all(g, r);
+		g->handling = false;
+		group_release(g);
+	}
+	return 0;
+}
+
+static struct group *group_new(struct connectors *all, const struct connector_spec *s)
+{
+	struct group *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return NULL;
+	g->all = all;
+	g->job.sandbox = all->sandbox;
+	g->limit_usec = s->limit_usec;
+	snprintf(g->what, sizeof(g->what), "connect %s", s->name);
+	all->n_groups++;
+	return g;
+}
+
+static void add_member(struct group *g, struct connector *c, const struct connector_spec *s)
+{
+	c->group = g;
+	c->place = g->job.n++;
+	g->job.tasks[c->place] = (struct connector_task){
+		.target = s->target, .tls = *s->tls, .samples = s->samples };
+	g->members[c->place] = c;
+	g->waiting++;
+}
+
+static struct connector *connector_new(const struct connector_spec *s)
+{
+	struct connector *c = calloc(1, sizeof(*c));
+
 	if (!c)
-		return -ENOMEM;
-	*c = (struct connector){ .target = target, .tls = *tls, .sandbox = sandbox,
-				 .samples = samples, .done = done, .userdata = userdata };
-	memcpy(c->label, server_of(c)->label, sizeof(c->label));
-	c->limit_usec = limit_usec;
-	snprintf(what, sizeof(what), "connect %s", name);
-	tls_secrets_expose(tls->secrets, true);
-	r = child_start(event, &(struct child_spec){
-				.what = what, .prepare = dial_local, .run = connector_main,
-				.arg = c, .sandbox = sandbox, .role = SANDBOX_DIAL,
-				.limit_usec = limit_usec },
-			on_answer, c, &c->child);
-	tls_secrets_expose(tls->secrets, false);
-	if (r < 0) {
+		return NULL;
+	memcpy(c->label, server_of(s->target)->label, sizeof(c->label));
+	c->limit_usec = s->limit_usec;
+	c->done = s->done;
+	c->userdata = s->userdata;
+	return c;
+}
+
+/* One that goes alone begins at once, others a moment later. */
+static int group_begin(struct group *g, bool at_once)
+{
+	int r;
+
+	if (at_once)
+		return group_fork(g);
+	g->next = g->all->gathering;
+	g->all->gathering = g;
+	if (g->next)
+		return 0;		/* the timer is set */
+	r = sd_event_source_set_time_relative(g->all->start, 0);
+	return r < 0 ? r : sd_event_source_set_enabled(g->all->start, SD_EVENT_ONESHOT);
+}
+
+int connector_start(struct connectors *all, const struct connector_spec *s,
+		    struct connector **ret)
+{
+	struct group *g = alone(s) ? NULL : find_group(all, s);
+	bool fresh = !g;
+	struct connector *c;
+	int r = 0;
+
+	if (fresh && all->n_groups >= PROCESSES_MAX)
+		return -EAGAIN;
+	c = connector_new(s);
+	if (fresh && c)
+		g = group_new(all, s);
+	if (!c || !g) {
 		free(c);
+		return -ENOMEM;
+	}
+	add_member(g, c, s);
+	if (fresh)
+		r = group_begin(g, alone(s));
+	if (r < 0) {
+		connector_cancel(c);
 		return r;
 	}
 	*ret = c;
@@ -339,8 +372,45 @@ int connector_start(sd_event *event, const char *name, const struct target *targ
 struct connector *connector_cancel(struct connector *c)
 {
 	if (c) {
-		child_cancel(c->child);
+		take_member(c->group, c->place);
+		group_release(c->group);
 		free(c);
 	}
 	return NULL;
+}
+
+bool connectors_busy(const struct connectors *all)
+{
+	for (const struct group *g = all->gathering; g; g = g->next)
+		if (g->job.n < CONNECTOR_TASKS_MAX)
+			return false;
+	return all->n_groups >= PROCESSES_MAX;
+}
+
+int connectors_new(sd_event *event, const struct sandbox *sandbox, struct connectors **ret)
+{
+	struct connectors *all = calloc(1, sizeof(*all));
+	int r;
+
+	if (!all)
+		return -ENOMEM;
+	all->event = event;
+	all->sandbox = sandbox;
+	r = sd_event_add_time_relative(event, &all->start, CLOCK_MONOTONIC, 0, 1, on_start, all);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(all->start, SD_EVENT_OFF);
+	if (r < 0) {
+		connectors_free(all);
+		return r;
+	}
+	*ret = all;
+	return 0;
+}
+
+void connectors_free(struct connectors *all)
+{
+	if (!all)
+		return;
+	sd_event_source_disable_unref(all->start);
+	free(all);
 }

@@ -53,12 +53,28 @@ struct connector_result {
 };
 
 struct connector;
+struct connectors;			/* all of a daemon */
 typedef void (*connector_done_fn)(const struct connector_result *result, void *userdata);
 
-/* Connect to the current server of TARGET, with TLS as in TLS, within LIMIT_USEC.  SAMPLES (or
- * NULL) are read on the way, unless the export is too small for them. */
-int connector_start(sd_event *event, const char *name, const struct target *target,
-		    const struct tls_plan *tls, const struct sandbox *sandbox,
-		    uint64_t limit_usec, const struct samples *samples,
-		    connector_done_fn done, void *userdata, struct connector **ret);
+struct connector_spec {
+	const char *name;		/* of the device, for `ps` */
+	const struct target *target;	/* its current server is meant; valid until the end */
+	const struct tls_plan *tls;
+	const struct samples *samples;	/* to read on the way, unless the export is too small
+					 * for them; or NULL */
+	uint64_t limit_usec;		/* wall clock */
+	connector_done_fn done;		/* called once, unless it is cancelled before */
+	void *userdata;
+};
+
+int connectors_new(sd_event *event, const struct sandbox *sandbox, struct connectors **ret);
+/* Every connector has ended or was cancelled.  NULL is fine. */
+void connectors_free(struct connectors *all);
+/* Are as many processes at work as may be?  Another connector would get -EAGAIN. */
+bool connectors_busy(const struct connectors *all);
+
+/* Connect as SPEC says: 0, -EAGAIN, or -errno.  A process may do it for several that begin in
+ * the same moment and are with the same server. */
+_must_check_ int connector_start(struct connectors *all, const struct connector_spec *spec,
+				 struct connector **ret);
 struct connector *connector_cancel(struct connector *c);

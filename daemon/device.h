@@ -91,6 +91,7 @@ struct device {
 	sd_event_source *retry_timer;
 	uint64_t retry_at_usec;		/* monotonic; 0: none */
 	uint64_t trouble_usec;		/* when the first attempt failed, monotonic */
+	bool asks_soon;			/* the last attempt failed as with no server there */
 	unsigned attempts;		/* since all was well */
 	uint64_t all_attempts;		/* since nbdd has it */
 	char last_error[DEVICE_REASON_MAX];

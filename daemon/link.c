@@ -17,6 +17,7 @@
 #include "daemon/ktls.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/retry.h"
 #include "daemon/tls_watch.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
@@ -121,7 +122,6 @@ static void on_connector(const struct connector_result *result, void *userdata)
 
 	l->connector = NULL;
 	l->state = LINK_IDLE;
-	m->n_connectors--;
 	e.link = l;
 	e.digests = result->digests;
 	/* Another time without the kernel's, and nobody hears of this one. */
@@ -135,6 +135,9 @@ static void on_connector(const struct connector_result *result, void *userdata)
 		e.text = text;
 		snprintf(text, sizeof(text), "cannot start a relay: %s", strerror(-r));
 	}
+	if (!l->candidate && (result->connection || result->failure == FAILURE_PERMANENT))
+		retry_server_answers(m, &d->target.servers[d->target.current],
+				     result->connection);
 	if (result->connection && r >= 0)
 		device_event(d, l->candidate ? EV_CANDIDATE : EV_SOCKET, &e);
 	else
@@ -145,15 +148,14 @@ static void on_connector(const struct connector_result *result, void *userdata)
 static int connect_to(struct link *l, const struct target *target, const struct tls_plan *tls,
 		      uint64_t limit_usec, const struct samples *samples)
 {
-	struct manager *m = l->device->manager;
-	int r;
+	struct connector_spec spec = {
+		.name = l->device->name, .target = target, .tls = tls, .samples = samples,
+		.limit_usec = limit_usec, .done = on_connector, .userdata = l };
+	int r = connector_start(l->device->manager->connectors, &spec, &l->connector);
 
-	r = connector_start(m->event, l->device->name, target, tls, m->sandbox, limit_usec,
-			    samples, on_connector, l, &l->connector);
 	if (r < 0)
 		return r;
 	l->state = LINK_CONNECTING;
-	m->n_connectors++;
 	return 0;
 }
 
@@ -163,7 +165,7 @@ int link_connect(struct link *l)
 	struct tls_plan tls;
 	int r;
 
-	if (d->manager->n_connectors >= MANAGER_CONNECTORS_MAX) {
+	if (connectors_busy(d->manager->connectors)) {
 		d->queued = true;
 		return -EAGAIN;
 	}
@@ -171,15 +173,15 @@ int link_connect(struct link *l)
 	if (r < 0)
 		return r;
 	d->target.preinit_size = d->keys.preinit ? d->keys.size : 0;
-	return connect_to(l, &d->target, &tls, d->keys.connect_timeout_usec, NULL);
+	r = connect_to(l, &d->target, &tls, d->keys.connect_timeout_usec, NULL);
+	d->queued |= r == -EAGAIN;
+	return r;
 }
 
 int link_connect_candidate(struct link *l, const struct target *target,
 			   const struct tls_plan *tls, uint64_t limit_usec,
 			   const struct samples *samples)
 {
-	if (l->device->manager->n_connectors >= MANAGER_CONNECTORS_MAX)
-		return -EAGAIN;
 	l->candidate = true;
 	return connect_to(l, target, tls, limit_usec, samples);
 }
@@ -330,7 +332,6 @@ void link_reset(struct link *l)
 {
 	if (l->connector) {
 		l->connector = connector_cancel(l->connector);
-		l->device->manager->n_connectors--;
 		manager_kick(l->device->manager);
 	}
 	l->watch = sd_event_source_disable_unref(l->watch);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/connector.h"
 #include "daemon/control.h"
 #include "daemon/event.h"
 #include "daemon/fdstore.h"
@@ -114,12 +115,17 @@ bool manager_any_out(const struct manager *m)
 	return false;
 }
 
-unsigned manager_waiting(const struct manager *m)
+unsigned manager_waiting(const struct manager *m, const struct device *d)
 {
+	const struct server *server = &d->target.servers[d->target.current];
 	unsigned n = 0;
 
-	for (size_t i = 0; i < m->n_devices; i++)
-		n += m->devices[i]->retry_at_usec != 0;
+	for (size_t i = 0; i < m->n_devices && d->target.n_servers; i++) {
+		const struct device *other = m->devices[i];
+
+		n += other != d && other->retry_at_usec && other->target.n_servers &&
+		     server_same(&other->target.servers[other->target.current], server);
+	}
 	return n;
 }
 
@@ -130,7 +136,7 @@ static int on_kick(sd_event_source *s, void *userdata)
 	struct manager *m = userdata;
 
 	/* A device may go while its event is handled: ask for each by its place. */
-	for (size_t i = 0; i < m->n_devices && m->n_connectors < MANAGER_CONNECTORS_MAX; i++) {
+	for (size_t i = 0; i < m->n_devices && !connectors_busy(m->connectors); i++) {
 		struct device *d = m->devices[i];
 
 		if (!d->queued)
@@ -281,6 +287,9 @@ static int prepare(struct manager *m)
 
 	if (r < 0)
 		return r;
+	r = connectors_new(m->event, m->sandbox, &m->connectors);
+	if (r < 0)
+		return fail(r, "cannot set up the event loop");
 	r = state_boot_id(m->boot_id);
 	if (r < 0)
 		return fail(r, "cannot tell this boot from others");
@@ -345,6 +354,7 @@ void manager_free(struct manager *m)
 	sd_event_source_disable_unref(m->save_timer);
 	sd_event_source_disable_unref(m->kick);
 	sd_event_source_disable_unref(m->status_timer);
+	connectors_free(m->connectors);
 	sandbox_free(m->sandbox);
 	manager_probe_free(m);
 	reload_free(m->reload);

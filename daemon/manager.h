@@ -14,7 +14,6 @@
 
 #define MANAGER_DEVICES_MAX	1024
 #define MANAGER_DETACHED_MAX	64	/* remembered */
-#define MANAGER_CONNECTORS_MAX	32	/* at a time */
 
 struct device;
 struct watchers;
@@ -26,6 +25,7 @@ struct notify;
 struct inherited;
 struct reports;
 struct child;
+struct connectors;
 
 struct manager_options {
 	const char *config, *nbdtab, *runtime_dir;
@@ -51,7 +51,7 @@ struct manager {
 	size_t n_devices;
 	int detached[MANAGER_DETACHED_MAX];	/* indexes + 1; a ring */
 	size_t next_detached;
-	unsigned n_connectors;		/* at work */
+	struct connectors *connectors;
 	unsigned n_resolvers;		/* processes */
 	unsigned n_tls_readers;		/* the same */
 	sd_event_source *kick;
@@ -104,8 +104,8 @@ int manager_free_index(struct manager *m, int after);
 void manager_kick(struct manager *m);
 /* Is any device attached and without its server? */
 bool manager_any_out(const struct manager *m);
-/* Devices whose links wait for a retry, for the pace of retries. */
-unsigned manager_waiting(const struct manager *m);
+/* How many devices wait for a retry with the server of D, for the pace of retries. */
+unsigned manager_waiting(const struct manager *m, const struct device *d);
 /* HOST answers again: those that wait for the same need not wait longer. */
 void manager_server_back(struct manager *m, const char *host);
 /* Retry at once every device that is out: its server may be reachable again. */

@@ -11,8 +11,8 @@
 #include "lib/util/clock.h"
 
 /* A server that refuses is asked four times a second, so that I/O goes on soon after its
- * restart, but not for ever; the more devices wait, the less often each asks, for one that
- * gets through wakes the others. */
+ * restart, but not for ever.  When many devices wait for it they take turns, for the first
+ * that is answered wakes the others. */
 #define SOON_USEC		(250 * USEC_PER_MSEC)
 #define SOON_ENDS_USEC		(5 * USEC_PER_MINUTE)
 #define SOON_DEVICES		8
@@ -20,15 +20,7 @@
 #define RESOLVE_PAUSE_USEC	(10 * USEC_PER_SEC)
 #define RETRY_ACCURACY_USEC	(5 * USEC_PER_MSEC)
 
-static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
-{
-	struct device *d = userdata;
-
-	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
-	d->retry_at_usec = 0;
-	device_event(d, EV_START, NULL);
-	return 0;
-}
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata);
 
 static void schedule(struct device *d, uint64_t pause_usec)
 {
@@ -46,13 +38,78 @@ static uint64_t ceiling(const struct device *d, enum connect_failure failure)
 {
 	if (failure != FAILURE_SOON || now_usec() - d->trouble_usec > SOON_ENDS_USEC)
 		return d->backoff.max_usec;
-	return SOON_USEC * (1 + manager_waiting(d->manager) / SOON_DEVICES);
+	return SOON_USEC;
+}
+
+/* Its turn comes at any moment of the time that a round takes. */
+static uint64_t turn(const struct device *d, unsigned waiting, uint32_t random)
+{
+	uint64_t round = 2 * ceiling(d, FAILURE_SOON) * (1 + waiting);
+
+	return (uint64_t)(((unsigned __int128)round * random) >> 32);
+}
+
+static uint32_t random_number(void)
+{
+	uint32_t random;
+
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+		random = (uint32_t)now_usec() << 12;
+	return random;
+}
+
+static uint64_t pause_usec(struct device *d, enum connect_failure failure)
+{
+	unsigned waiting = failure == FAILURE_SOON ? manager_waiting(d->manager, d) : 0;
+
+	if (waiting >= SOON_DEVICES)
+		return turn(d, waiting, random_number());
+	return backoff_next(&d->backoff, ceiling(d, failure), random_number());
+}
+
+static bool asks_now(const struct device *d)
+{
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == LINK_CONNECTING)
+			return true;
+	return false;
+}
+
+/* Is one of the many that wait for the server of D asking it at this moment? */
+static bool passes(const struct device *d, unsigned waiting)
+{
+	const struct manager *m = d->manager;
+
+	if (!d->asks_soon || waiting < SOON_DEVICES)
+		return false;
+	for (size_t i = 0; i < m->n_devices; i++) {
+		const struct device *other = m->devices[i];
+
+		if (other != d && other->target.n_servers && asks_now(other) &&
+		    server_same(&other->target.servers[other->target.current],
+				&d->target.servers[d->target.current]))
+			return true;
+	}
+	return false;
+}
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct device *d = userdata;
+	unsigned waiting = d->asks_soon ? manager_waiting(d->manager, d) : 0;
+
+	if (passes(d, waiting)) {
+		schedule(d, turn(d, waiting, random_number()));
+		return 0;
+	}
+	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
+	d->retry_at_usec = 0;
+	device_event(d, EV_START, NULL);
+	return 0;
 }
 
 void retry_after_failure(struct device *d, enum connect_failure failure)
 {
-	uint32_t random = 0;
-
 	d->all_attempts++;
 	if (d->attempts++ == 0)
 		d->trouble_usec = now_usec();
@@ -65,18 +122,18 @@ void retry_after_failure(struct device *d, enum connect_failure failure)
 		d->round = 0;
 		d->resolve_again = true;
 	}
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
-		random = (uint32_t)now_usec() << 12;
+	d->asks_soon = failure == FAILURE_SOON;
 	if (failure == FAILURE_PERMANENT) {
 		d->backoff.failures++;
 		schedule(d, d->backoff.max_usec);
 	} else {
-		schedule(d, backoff_next(&d->backoff, ceiling(d, failure), random));
+		schedule(d, pause_usec(d, failure));
 	}
 }
 
 void retry_now(struct device *d)
 {
+	d->asks_soon = false;
 	schedule(d, 0);
 }
 
@@ -92,6 +149,25 @@ void retry_hurry(struct device *d)
 			link_reset(&d->links[i]);
 	backoff_reset(&d->backoff);
 	retry_now(d);
+}
+
+static bool has_server(const struct device *d, const struct server *server)
+{
+	for (size_t i = 0; i < d->target.n_servers; i++)
+		if (server_same(&d->target.servers[i], server))
+			return true;
+	return false;
+}
+
+void retry_server_answers(struct manager *m, const struct server *server, bool well)
+{
+	for (size_t i = 0; i < m->n_devices; i++) {
+		struct device *d = m->devices[i];
+
+		if (d->retry_at_usec && !d->refusal[0] && (well || d->asks_soon) &&
+		    has_server(d, server))
+			retry_now(d);
+	}
 }
 
 void retry_reset(struct device *d)

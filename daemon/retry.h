@@ -11,6 +11,9 @@ void retry_now(struct device *d);
 /* The network has changed: an attempt that began before it is given up, and a pause
  * ended, but not more than a few times a second. */
 void retry_hurry(struct device *d);
+/* SERVER has answered, or (WELL) done so as it should: who waits for it need not wait longer,
+ * unless it had refused him; if not WELL, unless it had answered him in the same way. */
+void retry_server_answers(struct manager *m, const struct server *server, bool well);
 /* All is well: the next failure begins a new series. */
 void retry_reset(struct device *d);
 /* Learn the addresses of the servers; ends in EV_START or EV_FAILED.  In the background

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <stdlib.h>
+#include <string.h>
 
 bool server_is_local(const struct server *s)
 {
@@ -24,6 +25,18 @@ bool target_has_names(const struct target *t)
 		if (!server_is_local(&t->servers[i]) && is_name(t->servers[i].host))
 			return true;
 	return false;
+}
+
+bool server_same(const struct server *a, const struct server *b)
+{
+	if (a->n_addresses != b->n_addresses || strcmp(a->label, b->label) != 0)
+		return false;
+	for (size_t i = 0; i < a->n_addresses; i++)
+		if (a->addresses[i].len != b->addresses[i].len ||
+		    memcmp(&a->addresses[i].addr, &b->addresses[i].addr,
+			   a->addresses[i].len) != 0)
+			return false;
+	return true;
 }
 
 void target_deinit(struct target *t)

@@ -42,4 +42,6 @@ struct target {
 bool server_is_local(const struct server *s);
 /* Is there a name among the hosts, whose addresses may change? */
 bool target_has_names(const struct target *t);
+/* The same addresses under the same name? */
+bool server_same(const struct server *a, const struct server *b);
 void target_deinit(struct target *t);

@@ -199,7 +199,7 @@ def clock_jumps(world, rng):
     return lambda: world.guest.sh(f'date -s "{-days} days"')
 
 
-@fault
+@fault(alone=True)      # it waits for answers, which there are none of without descriptors
 def control_socket_crowded(world, rng):
     world.guest.python('tests.kernel.inside:crowd', path=world.daemon.socket, clients=280)
 

@@ -88,6 +88,8 @@ class World:
         wait_until(all_connected(self.daemon, len(self.devices)), BACK, 'all to be back', 0.3)
         for writer in self.writers:
             writer.wait_flowing(BACK)
+            report = writer.progress()
+            assert (report['errors'], report['mismatches']) == (0, 0), (writer.path, report)
         assert self.proxy.rc is None, self.proxy.output
 
     def finish(self):
