@@ -125,9 +125,12 @@ static void on_connector(const struct connector_result *result, void *userdata)
 	e.link = l;
 	e.digests = result->digests;
 	/* Another time without the kernel's, and nobody hears of this one. */
-	if (result->kernel_tls[0] && ktls_distrust(d, result->kernel_tls) && !l->candidate &&
-	    link_connect(l) == 0)
-		return;
+	if (result->kernel_tls[0] && ktls_distrust(d, result->kernel_tls) && !l->candidate) {
+		r = link_connect(l);
+		if (r == 0 || r == -EAGAIN)	/* keys are being read, or it has to wait */
+			return;
+		r = 0;
+	}
 	if (result->connection)
 		r = take_connection(l, result->connection);
 	if (r < 0) {
