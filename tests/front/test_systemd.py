@@ -187,6 +187,13 @@ def test_the_service_tells_the_state_of_its_device(said):
     assert said['after_outage'] == 'by hand'
 
 
+def test_metrics_are_written_for_the_node_exporter(said):
+    assert (said['metrics'], said['metrics_mode']) == ('', 'nbdd:644')
+    assert int(said['metrics_connected']) >= 4
+    if os.path.isdir('/var/lib/prometheus'):
+        assert said['metrics_link'] == '/run/nbdd-metrics/nbdd.prom'
+
+
 def test_links_and_readiness(said):
     assert said['by_id'] == said['by_name'] and said['by_id'].startswith('/dev/nbd')
     assert re.fullmatch(r'\.\./\.\./nbd\d+p1', said['part'])

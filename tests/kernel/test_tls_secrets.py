@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from tests.control.prometheus import samples
 from tests.harness.daemon import Daemon
 from tests.harness.pki import Authority
 from tests.harness.wait import wait_until
@@ -87,6 +88,11 @@ def test_renewed_files_are_used_and_bad_ones_are_not(guest, daemon, at):
         expires(at, directory, 7)
         s = reconnect_until(daemon, 'renewed', lambda s: days_left(s) == 6)
         assert days_left(s) == 6
+        metrics = samples(daemon.ctl('status', '--prometheus').out)
+        for whose, certificate in (('own', 'own_certificate'), ('server', 'certificate')):
+            assert metrics['nbdd_device_certificate_expiry_timestamp_seconds{device="%s",name='
+                           '"renewed",certificate="%s"}' % (device[5:], whose)] == \
+                s['tls'][certificate]['expires'] / 1e6
         assert [x for x in s['warnings'] if x.startswith('our certificate ends on 2')]
         wait_until(lambda: 'our certificate ends on 2' in daemon.log(), 10, 'the warning')
         for spoil, words in (
