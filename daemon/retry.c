@@ -16,6 +16,7 @@
 #define SOON_USEC		(250 * USEC_PER_MSEC)
 #define SOON_ENDS_USEC		(5 * USEC_PER_MINUTE)
 #define SOON_DEVICES		8
+#define TURN_MAX_USEC		USEC_PER_SEC	/* between two turns, also after that */
 #define HURRY_PAUSE_USEC	(200 * USEC_PER_MSEC)
 #define RESOLVE_PAUSE_USEC	(10 * USEC_PER_SEC)
 #define RETRY_ACCURACY_USEC	(5 * USEC_PER_MSEC)
@@ -44,7 +45,8 @@ static uint64_t ceiling(const struct device *d, enum connect_failure failure)
 /* Its turn comes at any moment of the time that a round takes. */
 static uint64_t turn(const struct device *d, unsigned waiting, uint32_t random)
 {
-	uint64_t round = 2 * ceiling(d, FAILURE_SOON) * (1 + waiting);
+	uint64_t pause = MIN(ceiling(d, FAILURE_SOON), (uint64_t)TURN_MAX_USEC);
+	uint64_t round = 2 * pause * (1 + waiting);
 
 	return (uint64_t)(((unsigned __int128)round * random) >> 32);
 }
