@@ -345,7 +345,10 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 	if (e == 0 && answer->len != sizeof(*r))
 		e = -EPROTO;
 	if (e < 0) {
-		snprintf(message, sizeof(message), "resolving the server's name: %s",
+		const struct device_keys *k = resolver->keys;
+
+		snprintf(message, sizeof(message), "%.200s: resolving its name: %s", k->uri ?
+			 k->uri : k->n_addresses ? k->addresses[0] : "the server",
 			 e == -ECHILD ? "the resolver died" : strerror(-e));
 	} else if (r->error < 0) {
 		e = r->error;

@@ -1,8 +1,10 @@
 """Fixtures for every test: machines, and what they said when a test fails."""
+import contextlib
+
 import pytest
 
-from tests.harness.daemon import recover
-from tests.harness.guest import Guest
+from tests.harness import daemon as kept
+from tests.harness.guest import Guest, GuestDied
 from tests.harness.paths import BUILD
 from tests.harness.proc import Host
 
@@ -58,15 +60,26 @@ def build():
     return BUILD
 
 
+def guests(item):
+    return [m for m in item.session.stash.get(MACHINES, []) if isinstance(m, Guest)]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    for g in guests(item):
+        with contextlib.suppress(GuestDied):    # the test will say so
+            kept.remember(g)
+    yield
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_teardown(item):
     """A guest, and a daemon in it, may be there for further tests."""
     yield
     if FAILED in item.stash:
-        for machine in item.session.stash.get(MACHINES, []):
-            if isinstance(machine, Guest):
-                machine.run(['ip', 'link', 'set', 'lo', 'up'])
-                recover(machine)
+        for g in guests(item):
+            g.run(['ip', 'link', 'set', 'lo', 'up'])
+            kept.recover(g)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -129,10 +129,11 @@ class Daemon:
     def zombies(self):
         return [p for p, (_, state) in self.machine.children(self.pid).items() if state == 'Z']
 
-    def clear(self):
-        """Detach what is attached, in use or not."""
+    def clear(self, but=()):
+        """Detach what is attached, in use or not, BUT these (nbdN)."""
         for s in self.status():
-            self.detach(s['device'] or s['name'], '--force', check=False)
+            if s['device'][5:] not in but:
+                self.detach(s['device'] or s['name'], '--force', check=False)
 
     def abandon(self):
         """End every nbdd that there is, however it is; devices stay."""
@@ -163,28 +164,32 @@ class Daemon:
 
 
 def attached(machine):
-    """The kernel's names of the devices that nbdd has attached and somebody still uses."""
-    found = []
-    for name in machine.list('/sys/block'):
-        if name.startswith('nbd') and 'backend' in machine.list(f'/sys/block/{name}'):
-            found.append(name)
-    return found
+    """The kernel's names of the nbd devices that are attached, or that somebody still uses."""
+    lines = machine.read('/proc/partitions').splitlines()[2:]
+    return {name for name in (line.split()[3] for line in lines) if re.fullmatch(r'nbd\d+', name)}
+
+
+def remember(machine):
+    """What is there when a test begins is its module's, and stays whatever comes of it."""
+    machine.kept = attached(machine), list(getattr(machine, 'workloads', ()))
 
 
 def recover(machine):
-    """A test has failed, and left whatever it had just done: end its writers, detach every
-    device, and wait until nobody uses one any more, so that the next test finds nothing."""
+    """A test has failed, and left whatever it had just done: end its writers, detach its
+    devices, and wait until nobody uses one any more, so that the next test finds nothing."""
+    devices, workloads = getattr(machine, 'kept', ((), ()))
     for w in getattr(machine, 'workloads', ()):
-        w.kill()
+        if w not in workloads:
+            w.kill()
     for d in getattr(machine, 'all_daemons', ()):
         try:
             if d.process and d.process.rc is None:
-                d.clear()
+                d.clear(devices)
         except AssertionError:
             d.abandon()
 
     def free():
-        left = attached(machine)
+        left = attached(machine) - set(devices)
         for name in left:
             machine.run(['nbd-client', '-d', f'/dev/{name}'], check=False)
         return not left

@@ -84,7 +84,8 @@ def test_what_is_wrong_there_leaves_the_device_where_it_is(guest, daemon):
 
 def test_a_server_that_fails_its_first_read_loses_the_device_again(guest, daemon):
     with file_server(guest, 'first') as old, \
-            file_server(guest, 'first', options=['--filter=delay', '--filter=error']) as new:
+            file_server(guest, 'first', options=['--threads=16', '--filter=delay',
+                                                 '--filter=error']) as new:
         new.plugin += ['rdelay=2', 'error-pread-rate=100%']
         new.restart()
         device = daemon.attach(old.uri, name='first')
