@@ -8,12 +8,34 @@ from tests.harness.guest import Guest, GuestDied
 from tests.harness.paths import BUILD
 from tests.harness.proc import Host
 
-FAST_FIRST = ('kernel', 'boot')         # folders with long tests, which start first
+# Files that take about a minute and more, the longest first.
+LONG = ('kernel/test_kills.py', 'faults/test_faults.py', 'kernel/test_tls.py',
+        'fuzz/test_fuzz.py', 'kernel/test_crash.py', 'kernel/test_tls_setups.py',
+        'front/test_table.py', 'fuzz/test_fuzz_lib.py', 'kernel/test_relay.py',
+        'kernel/test_many.py', 'boot/test_packages.py', 'control/test_servers.py',
+        'front/test_systemd.py', 'kernel/test_handover.py', 'kernel/test_move.py',
+        'lib/test_sound.py', 'kernel/test_limits.py', 'kernel/test_outages.py',
+        'kernel/test_hostile.py', 'kernel/test_tls_secrets.py',
+        'kernel/test_restarts.py', 'kernel/test_reload.py')
+GUESTS_AT_ONCE = 3              # what a machine with two cores has places for (guest.Slot)
 
 
 def pytest_collection_modifyitems(items):
-    # Guests take minutes and mostly wait: begun first, they end with the rest.
-    items.sort(key=lambda item: not any(f'/tests/{f}/' in str(item.path) for f in FAST_FIRST))
+    """Long files first, so that none is begun when the others have ended; and, of four, one
+    without a guest, so that no worker waits for a place for its guest."""
+    files = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    guests, others = [], []
+    place = {name: n for n, name in enumerate(LONG)}
+    for path in sorted(files, key=lambda p: place.get('/'.join(p.parts[-2:]), len(LONG))):
+        marks = {mark.name for item in files[path] for mark in item.iter_markers()}
+        (guests if marks & {'guest', 'boot'} else others).append(path)
+    order = []
+    while guests:
+        order += guests[:GUESTS_AT_ONCE] + others[:1]
+        del guests[:GUESTS_AT_ONCE], others[:1]
+    items[:] = [item for path in order + others for item in files[path]]
 
 
 def remember(request, machine):

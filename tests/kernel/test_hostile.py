@@ -43,7 +43,7 @@ def bystander(guest, daemon):
     with file_server(guest, 'good') as server:
         device = daemon.attach(server.uri, name='good')
         # Enough to notice, and to leave the one CPU to others.
-        writer = Workload(guest, device, size='8M', jobs=1, direct=True).start()
+        writer = Workload(guest, device, size='8M', jobs=1, direct=True, rests=True).start()
         rss = int(guest.proc_status(daemon.pid)['VmRSS'])
         yield writer
         report = writer.finish()

@@ -77,7 +77,8 @@ def test_a_filesystem_survives_its_server_and_its_relay(guest, daemon, at, versi
         def kill_relay():
             guest.kill(relays(daemon, 'survives')[0], signal.SIGKILL)
         with mounted(guest, device) as mount:
-            w = Workload(guest, f'{mount}/file', size='4M', jobs=2, direct=True).start()
+            w = Workload(guest, f'{mount}/file', size='2M', jobs=2, direct=True,
+                         rests=True).start()
             for number, act in enumerate((kill_relay, server.restart, kill_relay), 1):
                 done = w.ops()
                 wait_until(lambda n=done + chance.randrange(200): w.ops() >= n, 10)
@@ -139,7 +140,7 @@ MISBEHAVIOUR = {
 def test_a_server_that_breaks_tls_off_costs_a_connection_and_nothing_else(guest, daemon, at):
     with Misbehaving(guest, at, 'broken') as server:
         device = attach(daemon, server, at, 'broken', reconnect_delay_max='500ms')
-        w = Workload(guest, device, size='2M', jobs=2, direct=True).start()
+        w = Workload(guest, device, size='2M', jobs=2, direct=True, rests=True).start()
         server.do('ticket')
         wait_until(server.done, 10)
         w.wait_flowing(10)

@@ -52,7 +52,8 @@ def survive(guest, daemon, at, version, cipher, kills):
         assert (tls['version'], tls['cipher']) == (f'TLS{version}', cipher)
         assert tls['in_kernel'] and tls['why_not_in_kernel'] is None
         with mounted(guest, device) as mount:
-            w = Workload(guest, f'{mount}/file', size='4M', jobs=2, direct=True).start()
+            w = Workload(guest, f'{mount}/file', size='2M', jobs=2, direct=True,
+                         rests=True).start()
             for number in range(1, kills + 1):
                 outage(daemon, 'survives', number, server.restart)
                 w.wait_flowing(10)
