@@ -9,6 +9,7 @@
 #include "lib/wire/message.h"
 #include "lib/wire/option.h"
 #include "tests/fuzz/promise.h"
+#include "tests/fuzz/wrap.h"
 
 #define CALLS_AFTER_END_MAX 64
 
@@ -174,7 +175,7 @@ static ssize_t failed(int error)
 	return -1;
 }
 
-static ssize_t take_sent(const struct iovec *iov, size_t n)
+ssize_t peer_take(const struct iovec *iov, size_t n)
 {
 	const struct peer_manner *m = &peer.manner;
 	size_t left = m->send_max ? m->send_max : SIZE_MAX, sent = 0;
@@ -197,7 +198,7 @@ static ssize_t take_sent(const struct iovec *iov, size_t n)
 	return (ssize_t)sent;
 }
 
-static ssize_t give(const struct iovec *iov, size_t n, int flags)
+ssize_t peer_give(const struct iovec *iov, size_t n, int flags)
 {
 	size_t left = peer.manner.receive_max ? peer.manner.receive_max : SIZE_MAX, given = 0;
 
@@ -223,48 +224,13 @@ static ssize_t give(const struct iovec *iov, size_t n, int flags)
 	return (ssize_t)given;
 }
 
-/* The linker leads the library's system calls here (--wrap). */
-ssize_t __real_send(int fd, const void *buf, size_t len, int flags);
-ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
-ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
-ssize_t __real_recv(int fd, void *buf, size_t len, int flags);
-ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags);
-ssize_t __real_recvmsg(int fd, struct msghdr *msg, int flags);
-ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags);
-int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
-int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
-
-ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags)
+bool peer_is(int fd)
 {
-	struct iovec iov = { (void *)buf, len };
-
-	return fd == peer.fd ? take_sent(&iov, 1) : __real_send(fd, buf, len, flags);
+	return fd == peer.fd;
 }
 
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
+int peer_poll(struct pollfd *fds, int timeout)
 {
-	return fd == peer.fd ? take_sent(msg->msg_iov, msg->msg_iovlen)
-			     : __real_sendmsg(fd, msg, flags);
-}
-
-ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags)
-{
-	struct iovec iov = { buf, len };
-
-	return fd == peer.fd ? give(&iov, 1, flags) : __real_recv(fd, buf, len, flags);
-}
-
-ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags)
-{
-	return fd == peer.fd ? give(msg->msg_iov, msg->msg_iovlen, flags)
-			     : __real_recvmsg(fd, msg, flags);
-}
-
-int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
-{
-	if (n != 1 || fds->fd != peer.fd)
-		return __real_poll(fds, n, timeout);
 	fds->revents = 0;
 	if (!peer.manner.stubborn)
 		peer.full = false;

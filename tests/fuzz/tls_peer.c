@@ -11,6 +11,7 @@
 #include "lib/wire/message.h"
 #include "lib/wire/option.h"
 #include "tests/fuzz/promise.h"
+#include "tests/fuzz/wrap.h"
 
 #define QUEUE_MAX	(4u << 20)
 #define REPLY_MAX	(256u << 10)
@@ -420,7 +421,7 @@ static ssize_t failed(int error)
 	return -1;
 }
 
-static ssize_t take(const struct iovec *iov, size_t n)
+ssize_t peer_take(const struct iovec *iov, size_t n)
 {
 	size_t total = 0;
 
@@ -434,7 +435,7 @@ static ssize_t take(const struct iovec *iov, size_t n)
 	return (ssize_t)total;
 }
 
-static ssize_t give(const struct iovec *iov, size_t n, int flags)
+ssize_t peer_give(const struct iovec *iov, size_t n, int flags)
 {
 	bool slow = peer.receive_max && ++peer.receives < SLOW_RECEIVES;
 	size_t left = slow ? peer.receive_max : SIZE_MAX, given = 0;
@@ -459,47 +460,13 @@ static ssize_t give(const struct iovec *iov, size_t n, int flags)
 	return (ssize_t)given;
 }
 
-ssize_t __real_send(int fd, const void *buf, size_t len, int flags);
-ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
-ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
-ssize_t __real_recv(int fd, void *buf, size_t len, int flags);
-ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags);
-ssize_t __real_recvmsg(int fd, struct msghdr *msg, int flags);
-ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags);
-int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
-int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
-
-ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags)
+bool peer_is(int fd)
 {
-	struct iovec iov = { (void *)buf, len };
-
-	return fd == peer.fd ? take(&iov, 1) : __real_send(fd, buf, len, flags);
+	return fd == peer.fd;
 }
 
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
+int peer_poll(struct pollfd *fds, int timeout)
 {
-	return fd == peer.fd ? take(msg->msg_iov, msg->msg_iovlen)
-			     : __real_sendmsg(fd, msg, flags);
-}
-
-ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags)
-{
-	struct iovec iov = { buf, len };
-
-	return fd == peer.fd ? give(&iov, 1, flags) : __real_recv(fd, buf, len, flags);
-}
-
-ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags)
-{
-	return fd == peer.fd ? give(msg->msg_iov, msg->msg_iovlen, flags)
-			     : __real_recvmsg(fd, msg, flags);
-}
-
-int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
-{
-	if (n != 1 || fds->fd != peer.fd)
-		return __real_poll(fds, n, timeout);
 	if (!peer.to_client.len && !peer.over && !(fds->events & POLLOUT) && timeout)
 		stop();
 	fds->revents = fds->events & POLLOUT;
