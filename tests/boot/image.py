@@ -145,7 +145,7 @@ class Tree:
         return made
 
     def dracut(self, module='nbdd', without='nbd'):
-        self.chroot(f'dracut --force --no-hostonly --add {module} --zstd '
+        self.chroot(f'dracut --force --no-hostonly --add "{module} network-legacy" --zstd '
                     '--drivers "virtio_pci virtio_net virtio_rng virtio_blk af_packet" '
                     f'--omit "{without} plymouth lvm dm crypt multipath nfs iscsi fcoe fcoe-uefi"'
                     f' /boot/dracut {self.version}')
