@@ -19,7 +19,7 @@ def test_nbdd_s_capabilities_are_those_of_the_table():
 
 
 def test_every_role_has_its_row():
-    names = re.findall(r'(?:\.what = |snprintf\(what, sizeof\(what\), )"(\w+)',
+    names = re.findall(r'(?:\.what = |snprintf\((?:g->)?what, sizeof\((?:g->)?what\), )"(\w+)',
                        ''.join(p.read_text() for p in (ROOT / 'daemon').glob('*.c')))
     rows = ''.join(line.split('|')[1] for line in TEXT.splitlines() if line.startswith('| `'))
     assert len(names) > 4
@@ -36,7 +36,8 @@ def test_limits_are_those_of_the_source():
             ('daemon/proto/varlink.h', 'VARLINK_CLIENTS_ROOT', '32', "32 of them root's"),
             ('daemon/proto/varlink.h', 'VARLINK_CALL_MAX', '1u << 20', 'a call 1 MiB'),
             ('daemon/manager.h', 'MANAGER_DEVICES_MAX', '1024', '1,024 devices'),
-            ('daemon/manager.h', 'MANAGER_CONNECTORS_MAX', '32', '32 connectors'),
+            ('daemon/connector.c', 'PROCESSES_MAX', '32', '32 connectors'),
+            ('daemon/connector_child.h', 'CONNECTOR_TASKS_MAX', '32', 'at most 32 connections'),
             ('daemon/resolver.h', 'RESOLVERS_MAX', '32', '32 resolvers'),
             ('lib/session/limits.h', 'EXPORTS_MAX', '10000', '10,000 exports'),
             ('lib/session/limits.h', 'OPTION_REPLIES_MAX', '20000', '20,000 replies'),
