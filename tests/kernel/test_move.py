@@ -52,6 +52,9 @@ def test_20_moves_under_load_lose_nothing_and_stall_for_a_moment(guest, daemon):
                 done.append(move(daemon, 'moves', there.uri))
                 assert daemon.status('moves')['uri'] == there.uri
                 assert done[-1]['compared'] > 20
+                # What waits for this move is not to wait for the next one, too.
+                for w in writers:
+                    w.wait_flowing(30)
             s = daemon.status('moves')
             assert (s['state'], s['outages']['count'], s['move']) == ('connected', 0, None)
             longest = [w.finish()['longest_ms'] for w in writers]
