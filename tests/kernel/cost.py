@@ -4,6 +4,7 @@ import time
 IDLE_SECONDS = 10
 # kB by which the resident size may differ between two looks without anything growing.
 NOISE = 256
+LOOKS = 5
 KIB_OF_ONE, KIB_OF_MANY = 16 << 10, 32 << 10
 
 
@@ -13,7 +14,8 @@ class Cost:
     def __init__(self, guest, daemon):
         status = guest.proc_status(daemon.pid)
         self.rss = int(status['VmRSS'])
-        self.fds = len(guest.proc_fds(daemon.pid))
+        # Whoever asked for the status just before may not have been closed yet.
+        self.fds = min(len(guest.proc_fds(daemon.pid)) for _ in range(LOOKS))
         self.children = len(guest.children(daemon.pid))
         self.threads = int(status['Threads'])
 

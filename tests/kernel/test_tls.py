@@ -107,6 +107,11 @@ CANNOT_FOLLOW = 'sent a key change or a late ticket, which the kernel'
 AT_GO = ['ticket', 'key-update', 'alert', 'garbage', 'half-header']
 
 
+def warned(daemon):
+    return any("a relay could go on, but kernel-tls is 'require'" in w
+               for w in daemon.status('broken')['warnings'])
+
+
 def test_a_server_that_breaks_tls_off_costs_a_connection_and_nothing_else(guest, daemon, at):
     with Misbehaving(guest, at, 'broken') as server:
         device = attach(daemon, server, at, 'broken')
@@ -117,11 +122,21 @@ def test_a_server_that_breaks_tls_off_costs_a_connection_and_nothing_else(guest,
             assert server.done(), word
             if word == 'ticket':
                 assert CANNOT_FOLLOW in daemon.status('broken')['outages']['last']['reason']
+        # When the end meets a request on its way, a reset may hide what the kernel could not
+        # read; then it takes one more.
+        while not warned(daemon) and number < len(MISBEHAVIOUR) + 2 * ENDS_MAX:
+            number += 1
+            outage(daemon, 'broken', number, lambda: server.do('ticket'))
+            w.wait_flowing(10)
         w.finish()
-        assert any("a relay could go on, but kernel-tls is 'require'" in w
-                   for w in daemon.status('broken')['warnings'])
+        assert warned(daemon)
         daemon.detach('broken')
     assert 'I/O error' not in guest.dmesg()
+
+
+def warned(daemon):
+    return any("a relay could go on, but kernel-tls is 'require'" in w
+               for w in daemon.status('broken')['warnings'])
 
 
 def test_a_server_that_breaks_tls_off_at_the_hand_over_is_asked_again(guest, daemon, at):

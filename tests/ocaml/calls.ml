@@ -227,6 +227,20 @@ let tests =
       NBD.set_tls_certificates h "/nonexistent";
       NBD.set_tls h NBD.TLS.REQUIRE;
       fails "/nonexistent" (fun () -> NBD.connect_unix h psk_socket)));
+    "set_tls_ca_file", (fun () -> fresh (fun h ->
+      NBDD.set_tls_ca_file h "/nonexistent/ca";
+      NBD.set_tls h NBD.TLS.REQUIRE;
+      fails "/nonexistent/ca" (fun () -> NBD.connect_unix h psk_socket)));
+    "set_tls_certificate_file", (fun () -> fresh (fun h ->
+      NBDD.set_tls_certificate_file h "/nonexistent/cert";
+      NBDD.set_tls_key_file h "/dev/null";
+      NBD.set_tls h NBD.TLS.REQUIRE;
+      fails "/nonexistent/cert" (fun () -> NBD.connect_unix h psk_socket)));
+    "set_tls_key_file", (fun () -> fresh (fun h ->
+      NBDD.set_tls_certificate_file h psk_file;
+      NBDD.set_tls_key_file h "/nonexistent/key";
+      NBD.set_tls h NBD.TLS.REQUIRE;
+      fails "/nonexistent/key" (fun () -> NBD.connect_unix h psk_socket)));
     "set_tls_verify_peer", (fun () -> fresh (flag NBD.set_tls_verify_peer NBD.get_tls_verify_peer));
     "get_tls_verify_peer", (fun () -> fresh (fun h -> holds (NBD.get_tls_verify_peer h)));
     "set_tls_username", (fun () -> fresh (text NBD.set_tls_username NBD.get_tls_username));
