@@ -173,7 +173,8 @@ def test_the_boot_mounts_what_is_there_and_does_not_wait_for_what_is_not(said):
     assert said['waited'] == []
     assert [said[k] for k in ('boot', 'plain', 'named', 'swap')] == ['yes', 'yes', 'yes',
                                                                      '/dev/nbd3']
-    assert (said['away'], said['away_state']) == ('no', 'activating')
+    # Now and then an attempt gives up and the next one begins.
+    assert said['away'] == 'no' and said['away_state'] in ('activating', 'deactivating')
     assert said['jobs_for_away'] == ''
 
 

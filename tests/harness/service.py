@@ -27,7 +27,9 @@ class Service(Daemon):
 
     def kill(self, sig=signal.SIGKILL):
         """End the daemon by SIG and return when the next one is ready."""
-        before = len(self.events('ready'))
-        self.machine.kill(self.pid, sig)
+        before, pid = len(self.events('ready')), self.pid
+        self.machine.kill(pid, sig)
+        if sig == signal.SIGTERM:       # as systemd does, so that one that is stopped ends, too
+            self.machine.kill(pid, signal.SIGCONT)
         wait_until(lambda: len(self.events('ready')) > before, START_TIMEOUT * 2,
                    'the next nbdd')
