@@ -48,11 +48,6 @@ struct connectors {
 	sd_event_source *start;
 };
 
-static const struct server *server_of(const struct target *t)
-{
-	return &t->servers[t->current];
-}
-
 /* ---- what a process answers --------------------------------------------------------- */
 
 static bool usable_socket(int fd)
@@ -214,7 +209,7 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 static bool alone(const struct connector_spec *s)
 {
 	return s->tls->mode != LIBNBD_TLS_DISABLE || s->samples || s->target->preinit_size ||
-	       server_is_local(server_of(s->target));
+	       server_is_local(target_server(s->target));
 }
 
 static const struct server *server_of_group(const struct group *g)
@@ -223,14 +218,14 @@ static const struct server *server_of_group(const struct group *g)
 
 	while (!g->members[i])		/* it is in the list: somebody waits */
 		i++;
-	return server_of(g->job.tasks[i].target);
+	return target_server(g->job.tasks[i].target);
 }
 
 static struct group *find_group(const struct connectors *all, const struct connector_spec *s)
 {
 	for (struct group *g = all->gathering; g; g = g->next)
 		if (g->job.n < CONNECTOR_TASKS_MAX && g->limit_usec == s->limit_usec &&
-		    server_same(server_of_group(g), server_of(s->target)))
+		    server_same(server_of_group(g), target_server(s->target)))
 			return g;
 	return NULL;
 }
@@ -319,7 +314,7 @@ static struct connector *connector_new(const struct connector_spec *s)
 
 	if (!c)
 		return NULL;
-	memcpy(c->label, server_of(s->target)->label, sizeof(c->label));
+	memcpy(c->label, target_server(s->target)->label, sizeof(c->label));
 	c->limit_usec = s->limit_usec;
 	c->done = s->done;
 	c->userdata = s->userdata;

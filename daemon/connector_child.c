@@ -14,7 +14,7 @@
 
 static const struct server *server_of(const struct connector_task *t)
 {
-	return &t->target->servers[t->target->current];
+	return target_server(t->target);
 }
 
 /* A Unix socket is opened before power is dropped: its permissions are for root.  So is a

@@ -139,7 +139,7 @@ static void on_connector(const struct connector_result *result, void *userdata)
 		snprintf(text, sizeof(text), "cannot start a relay: %s", strerror(-r));
 	}
 	if (!l->candidate && (result->connection || result->failure == FAILURE_PERMANENT))
-		retry_server_answers(m, &d->target.servers[d->target.current],
+		retry_server_answers(m, target_server(&d->target),
 				     result->connection);
 	if (result->connection && r >= 0)
 		device_event(d, l->candidate ? EV_CANDIDATE : EV_SOCKET, &e);

@@ -51,10 +51,11 @@ static bool has_ended(int pidfd)
 /* Its socket to the server and its messages are not to be had again. */
 void link_relay_adopt(struct link *l, pid_t pid, uint64_t started)
 {
-	int pidfd = pid > 0 ? relay_find(pid, started) : -1;
+	int pidfd;
 
 	if (pid <= 0)
 		return;
+	pidfd = relay_find(pid, started);
 	if (pidfd < 0 && pidfd != -ESRCH) {
 		device_log(l->device, LOG_WARNING, "cannot look after relay process %d: %s", pid,
 			   strerror(-pidfd));
@@ -91,7 +92,7 @@ static int on_death(sd_event_source *s, int fd, uint32_t revents, void *userdata
 
 	l->relay.death = sd_event_source_disable_unref(l->relay.death);
 	device_event(l->device, EV_LINK_DEAD, &(struct event_detail){
-		.link = l, .text = l->cut_why ? l->cut_why : "its relay process has ended" });
+		.link = l, .text = l->cut_why ? l->cut_why : link_relay_why(l) });
 	return 0;
 }
 

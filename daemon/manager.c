@@ -117,14 +117,14 @@ bool manager_any_out(const struct manager *m)
 
 unsigned manager_waiting(const struct manager *m, const struct device *d)
 {
-	const struct server *server = &d->target.servers[d->target.current];
+	const struct server *server = target_server(&d->target);
 	unsigned n = 0;
 
 	for (size_t i = 0; i < m->n_devices && d->target.n_servers; i++) {
 		const struct device *other = m->devices[i];
 
 		n += other != d && other->retry_at_usec && other->target.n_servers &&
-		     server_same(&other->target.servers[other->target.current], server);
+		     server_same(target_server(&other->target), server);
 	}
 	return n;
 }
@@ -176,7 +176,7 @@ void manager_server_back(struct manager *m, const char *host)
 		struct device *d = m->devices[i];
 
 		if (d->retry_at_usec && d->target.n_servers && !d->refusal[0] &&
-		    strcmp(d->target.servers[d->target.current].host, host) == 0)
+		    strcmp(target_server(&d->target)->host, host) == 0)
 			retry_now(d);
 	}
 }

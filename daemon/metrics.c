@@ -31,6 +31,7 @@ struct metric {
 	bool (*value)(const struct subject *s, uint64_t *ret);
 	enum unit unit;
 	void (*write)(FILE *out, const struct metric *x, const struct subject *s);
+	uint64_t (*of_network)(const struct link_network *n);	/* for write_network */
 	const char *constant;		/* the one sample, for metrics of nbdd itself */
 };
 
@@ -131,19 +132,17 @@ static void write_up(FILE *out, const struct metric *x, const struct subject *s)
 	}
 }
 
-static void write_rtt(FILE *out, const struct metric *x, const struct subject *s)
+static uint64_t rtt(const struct link_network *n)
 {
-	struct link_network n;
-
-	for (size_t i = 0; i < s->device->n_links; i++) {
-		if (!link_network(&s->device->links[i], &n))
-			continue;
-		begin_connection(out, x, s, i);
-		end(out, USEC_AS_SECONDS, n.rtt_usec);
-	}
+	return n->rtt_usec;
 }
 
-static void write_retransmits(FILE *out, const struct metric *x, const struct subject *s)
+static uint64_t retransmits(const struct link_network *n)
+{
+	return n->retransmits;
+}
+
+static void write_network(FILE *out, const struct metric *x, const struct subject *s)
 {
 	struct link_network n;
 
@@ -151,7 +150,7 @@ static void write_retransmits(FILE *out, const struct metric *x, const struct su
 		if (!link_network(&s->device->links[i], &n))
 			continue;
 		begin_connection(out, x, s, i);
-		end(out, NUMBER, n.retransmits);
+		end(out, x->unit, x->of_network(&n));
 	}
 }
 
@@ -209,10 +208,10 @@ static const struct metric metrics[] = {
 	{ "nbdd_connection_up", "gauge", "Whether the connection is alive.",
 	  .write = write_up },
 	{ "nbdd_connection_rtt_seconds", "gauge", "Round trip time of TCP, smoothed.",
-	  .write = write_rtt },
+	  .write = write_network, .of_network = rtt, .unit = USEC_AS_SECONDS },
 	{ "nbdd_connection_retransmits_total", "counter",
 	  "Segments of the present TCP connection that were sent again.",
-	  .write = write_retransmits },
+	  .write = write_network, .of_network = retransmits },
 	{ "nbdd_device_certificate_expiry_timestamp_seconds", "gauge",
 	  "When the certificate ends that the server, or nbdd itself, has shown.",
 	  .write = write_expiry },

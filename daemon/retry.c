@@ -88,8 +88,7 @@ static bool passes(const struct device *d, unsigned waiting)
 		const struct device *other = m->devices[i];
 
 		if (other != d && other->target.n_servers && asks_now(other) &&
-		    server_same(&other->target.servers[other->target.current],
-				&d->target.servers[d->target.current]))
+		    server_same(target_server(&other->target), target_server(&d->target)))
 			return true;
 	}
 	return false;

@@ -38,6 +38,12 @@ struct target {
 	uint64_t preinit_size;			/* bytes; 0: the server negotiates */
 };
 
+/* The one that is tried next or used. */
+static inline const struct server *target_server(const struct target *t)
+{
+	return &t->servers[t->current];
+}
+
 /* Is it reached through a socket's path or a vsock, which no certificate is made for? */
 bool server_is_local(const struct server *s);
 /* Is there a name among the hosts, whose addresses may change? */

@@ -123,6 +123,8 @@ void show_device(FILE *out, struct json_object *device, bool colour, uint64_t ag
 /* What is wrong with a device, in one sentence; "" while nothing is. */
 char *device_trouble(char buf[static CLI_TEXT_MAX], struct json_object *device,
 		     uint64_t age_usec);
+#define DATE_MAX 48
+char *date_text(char buf[static DATE_MAX], uint64_t usec);	/* of CLOCK_REALTIME */
 /* The escape sequence for a state, "" for one that needs none. */
 const char *state_colour(const char *state);
 

@@ -1,33 +1,18 @@
 /* events: what happens to devices, as it happens. */
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
-#include <time.h>
 
 #include "daemon/cli/cli.h"
-#include "lib/util/clock.h"
 
 enum { OPTION_JSON };
-
-/* A point of CLOCK_REALTIME, local, as ISO 8601 has it. */
-static const char *date_of(char buf[static 48], uint64_t usec)
-{
-	time_t t = (time_t)(usec / USEC_PER_SEC);
-	struct tm tm;
-
-	*buf = '\0';
-	if (localtime_r(&t, &tm))
-		strftime(buf, 48, "%FT%T%z", &tm);
-	return buf;
-}
 
 static void print_event(struct json_object *e)
 {
 	char device[CLI_TEXT_MAX], name[CLI_TEXT_MAX], event[CLI_TEXT_MAX];
-	char message[CLI_TEXT_MAX], date[48];
+	char message[CLI_TEXT_MAX], date[DATE_MAX];
 
 	member_text(device, e, "device");
-	printf("%s %s %s %s: %s\n", date_of(date, member_u64(e, "time")),
+	printf("%s %s %s %s: %s\n", date_text(date, member_u64(e, "time")),
 	       *device ? device : "-", member_text(name, e, "name"),
 	       member_text(event, e, "event"), member_text(message, e, "message"));
 }

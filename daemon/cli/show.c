@@ -1,6 +1,7 @@
 /* The table of devices. */
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/cli/cli.h"
 #include "daemon/cli/table.h"
@@ -34,6 +35,18 @@ static const struct state *find_state(const char *name)
 		if (strcmp(states[i].name, name) == 0)
 			return &states[i];
 	return NULL;
+}
+
+/* Local, as ISO 8601 has it. */
+char *date_text(char buf[static DATE_MAX], uint64_t usec)
+{
+	time_t t = (time_t)(usec / USEC_PER_SEC);
+	struct tm tm;
+
+	*buf = '\0';
+	if (localtime_r(&t, &tm))
+		strftime(buf, DATE_MAX, "%FT%T%z", &tm);
+	return buf;
 }
 
 const char *state_colour(const char *name)

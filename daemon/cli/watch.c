@@ -201,14 +201,10 @@ static struct json_object *find_device(struct json_object *devices, struct json_
 
 static void print_line(struct json_object *device, const char *state, const char *trouble)
 {
-	char name[CLI_TEXT_MAX], node[CLI_TEXT_MAX], date[40] = "";
-	time_t now = time(NULL);
-	struct tm tm;
+	char name[CLI_TEXT_MAX], node[CLI_TEXT_MAX], date[DATE_MAX];
 
-	if (localtime_r(&now, &tm))
-		strftime(date, sizeof(date), "%FT%T%z", &tm);
 	member_text(node, device, "device");
-	printf("%s %s %s %s%s%s\n", date, *node ? node : "-",
+	printf("%s %s %s %s%s%s\n", date_text(date, clock_usec(CLOCK_REALTIME)), *node ? node : "-",
 	       member_text(name, device, "name"), state, *trouble ? ": " : "", trouble);
 }
 

@@ -26,19 +26,21 @@ static gnutls_datum_t datum(const struct nbdd_tls_data *d)
 	return (gnutls_datum_t) { d->data, (unsigned)d->size };
 }
 
+static const char *bad_how(int gnutls_error)
+{
+	return gnutls_error < 0 ? gnutls_strerror(gnutls_error) : "there is nothing in it";
+}
+
 static int bad_file(char *message, const char *dir, const char *name, int gnutls_error)
 {
 	return tls_fail(message, -EINVAL, "TLS: %s/%s cannot be used: %s",
-			dir ? dir : "the system's trust store", name,
-			gnutls_error < 0 ? gnutls_strerror(gnutls_error)
-					 : "there is nothing in it");
+			dir ? dir : "the system's trust store", name, bad_how(gnutls_error));
 }
 
 static int bad_named(char *message, const char *path, int gnutls_error)
 {
 	return tls_fail(message, -EINVAL, "TLS: %s cannot be used: %s", path,
-			gnutls_error < 0 ? gnutls_strerror(gnutls_error)
-					 : "there is nothing in it");
+			bad_how(gnutls_error));
 }
 
 static int use_ca(struct tls_credentials *k, const struct nbdd_tls_data *ca,
