@@ -345,7 +345,13 @@ static int listen_on(const char *port)
 	int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
 	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (sock < 0 || bind(sock, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(sock, 16) < 0)
+	/* A process that was forked just before its server was killed may hold the port still. */
+	for (int i = 0; bind(sock, (struct sockaddr *)&a, sizeof(a)) < 0; i++) {
+		if (errno != EADDRINUSE || i == 100)
+			quit("cannot bind");
+		usleep(100000);
+	}
+	if (listen(sock, 16) < 0)
 		quit("cannot listen");
 	return sock;
 }
@@ -369,8 +375,10 @@ int main(int argc, char **argv)
 	sock = listen_on(argv[1]);
 	for (;;) {
 		s.sock = accept(sock, NULL, NULL);
-		if (s.sock >= 0 && fork() == 0)
+		if (s.sock >= 0 && fork() == 0) {
+			close(sock);
 			connection(&s);
+		}
 		close(s.sock);
 	}
 }
