@@ -19,6 +19,7 @@
 #include "daemon/retry.h"
 #include "daemon/status.h"
 #include "daemon/store.h"
+#include "daemon/watchdog.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
@@ -328,6 +329,8 @@ int manager_open(struct manager *m, struct inherited *inherited)
 	r = inherited->handed_over ? 0 : notify_open(&m->notify);
 	if (r < 0)
 		log_warning("cannot tell systemd anything: %s", strerror(-r));
+	if (!inherited->handed_over && watchdog_start(m) < 0)
+		log_warning("cannot feed systemd's watchdog");
 	r = open_kernel(m, STEAL_FD(inherited->genl));
 	if (r >= 0)
 		fdstore_genl(m);
@@ -350,6 +353,7 @@ void manager_free(struct manager *m)
 	nbdk_diag_close(m->diag);
 	store_free(m->store);
 	notify_close(m->notify);
+	sd_event_source_disable_unref(m->watchdog);
 	sd_event_source_disable_unref(m->clock);
 	sd_event_source_disable_unref(m->save_timer);
 	sd_event_source_disable_unref(m->kick);

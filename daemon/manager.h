@@ -66,6 +66,8 @@ struct manager {
 	sd_event_source *clock;		/* resume.h */
 	uint64_t suspended_usec;	/* since the start of the machine, as last seen */
 	bool ready_due, genl_due;	/* systemd's socket was full */
+	sd_event_source *watchdog;
+	uint64_t watchdog_usec;		/* within which systemd wants to hear of us */
 	bool leaving;			/* devices stay, for the next nbdd */
 };
 

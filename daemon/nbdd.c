@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/newroot.h"
+#include "daemon/notify.h"
 #include "daemon/power.h"
 #include "daemon/program.h"
 #include "daemon/programs.h"
@@ -124,12 +124,13 @@ static void load_modules(void)
 	}
 }
 
+#define ENDED_BY_SIGNAL 1		/* what the event loop returns then */
+
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
 {
 	log_notice("signal %u: ending; attached devices stay, and the next nbdd takes them "
 		   "over; until then nobody reconnects them", si->ssi_signo);
-	sd_notify(0, "STOPPING=1");
-	return sd_event_exit(userdata, 0);
+	return sd_event_exit(userdata, ENDED_BY_SIGNAL);
 }
 
 static int on_hang_up(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
@@ -159,8 +160,6 @@ static int setup_loop(sd_event **ret)
 		r = sd_event_add_signal(e, NULL, SIGINT, on_signal, e);
 	if (r >= 0)
 		log_keep(e);
-	if (r >= 0)
-		r = sd_event_set_watchdog(e, true);
 	if (r < 0)
 		return r;
 	*ret = e;
@@ -224,6 +223,8 @@ static int serve(struct manager *m, struct start *s)
 		log_info("ready: %zu device%s to attach", m->n_devices,
 			 m->n_devices == 1 ? "" : "s");
 		r = sd_event_loop(m->event);
+		if (r == ENDED_BY_SIGNAL)
+			(void)notify_send(m->notify, "STOPPING=1");
 	}
 	return r;
 }

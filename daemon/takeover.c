@@ -16,6 +16,7 @@
 #include "daemon/notify.h"
 #include "daemon/passing.h"
 #include "daemon/status.h"
+#include "daemon/watchdog.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "lib/util/escape.h"
@@ -266,8 +267,8 @@ static void await_end(struct takeover *t, struct manager *m)
 	t->manager = m;
 	if (sd_event_add_io(m->event, &t->end, t->sock, EPOLLIN, on_old_end, t) < 0)
 		log_error("cannot wait for the old nbdd to end");
-	(void)sd_event_set_watchdog(m->event, false);
-	(void)sd_event_set_watchdog(m->event, true);
+	if (watchdog_start(m) < 0)
+		log_warning("cannot feed systemd's watchdog");
 }
 
 int takeover_finish(struct takeover *t, struct manager *m)

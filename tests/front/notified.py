@@ -3,6 +3,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 
 def listen(argv):
@@ -22,9 +23,10 @@ def listen(argv):
     return said
 
 
-def busy(argv):
-    """Run ARGV, an nbdd, with the queue full that it talks to, until it logs that it is
-    ready; then read the queue until that comes, too."""
+def busy(argv, status):
+    """Run ARGV, an nbdd, with the queue full that it talks to and a watchdog, until it logs
+    that it is ready.  STATUS asks it something, past several times of the watchdog's; then
+    read the queue until READY comes, and the watchdog is fed."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s, \
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
         s.bind('\0nbdd-test-busy')
@@ -35,13 +37,18 @@ def busy(argv):
                 full.sendto(b'full', '\0nbdd-test-busy')
         except BlockingIOError:
             pass
-        with subprocess.Popen(argv, env={**os.environ, 'NOTIFY_SOCKET': '@nbdd-test-busy'},
-                              stderr=subprocess.PIPE, text=True) as p:
+        env = {'NOTIFY_SOCKET': '@nbdd-test-busy', 'WATCHDOG_USEC': '300000'}
+        with subprocess.Popen(argv, env={**os.environ, **env}, stderr=subprocess.PIPE,
+                              text=True) as p:
             try:
                 while 'nbdd: ready: ' not in p.stderr.readline():
                     assert p.poll() is None
-                while 'READY=1' not in (said := s.recv(4096).decode()):
-                    pass
-                return said
+                for _ in range(5):
+                    time.sleep(0.1)
+                    subprocess.run(status, check=True, timeout=20, stdout=subprocess.DEVNULL)
+                said = set()
+                while not said >= {'READY=1', 'WATCHDOG=1'}:
+                    said.add(s.recv(4096).decode())
+                return sorted(said)
             finally:
                 p.terminate()
