@@ -185,28 +185,33 @@ int nbdml_call_debug(void *user_data, const char *context, const char *msg)
 	return r;
 }
 
-static value numbers(const uint32_t *entries, size_t n)
+/* What a callback of block status is given, as OCaml has it. */
+typedef value (*extents_fn)(const void *entries, size_t n);
+
+static value numbers(const void *entries, size_t n)
 {
 	CAMLparam0();
 	CAMLlocal2(array, item);
+	const uint32_t *entry = entries;
 
 	array = n ? caml_alloc(n, 0) : Atom(0);
 	for (size_t i = 0; i < n; i++) {
-		item = caml_copy_int64(entries[i]);
+		item = caml_copy_int64(entry[i]);
 		Store_field(array, i, item);
 	}
 	CAMLreturn(array);
 }
 
-static value extents(const nbd_extent *entries, size_t n)
+static value pairs(const void *entries, size_t n)
 {
 	CAMLparam0();
 	CAMLlocal4(array, pair, length, flags);
+	const nbd_extent *entry = entries;
 
 	array = n ? caml_alloc(n, 0) : Atom(0);
 	for (size_t i = 0; i < n; i++) {
-		length = caml_copy_int64((int64_t)entries[i].length);
-		flags = caml_copy_int64((int64_t)entries[i].flags);
+		length = caml_copy_int64((int64_t)entry[i].length);
+		flags = caml_copy_int64((int64_t)entry[i].flags);
 		pair = caml_alloc_small(2, 0);
 		Field(pair, 0) = length;
 		Field(pair, 1) = flags;
@@ -215,8 +220,9 @@ static value extents(const nbd_extent *entries, size_t n)
 	CAMLreturn(array);
 }
 
-int nbdml_call_extent(void *user_data, const char *metacontext, uint64_t offset,
-		      uint32_t *entries, size_t nr_entries, int *error)
+static int call_with_extents(void *user_data, const char *what, const char *metacontext,
+			     uint64_t offset, extents_fn convert, const void *entries,
+			     size_t n, int *error)
 {
 	int r;
 
@@ -227,32 +233,26 @@ int nbdml_call_extent(void *user_data, const char *metacontext, uint64_t offset,
 
 		arguments[0] = caml_copy_string(metacontext);
 		arguments[1] = caml_copy_int64((int64_t)offset);
-		arguments[2] = numbers(entries, nr_entries);
-		r = call_with_error(user_data, "extent", 4, arguments, error);
+		arguments[2] = convert(entries, n);
+		r = call_with_error(user_data, what, 4, arguments, error);
 		CAMLdrop;
 	}
 	caml_enter_blocking_section_no_pending();
 	return r;
 }
 
+int nbdml_call_extent(void *user_data, const char *metacontext, uint64_t offset,
+		      uint32_t *entries, size_t nr_entries, int *error)
+{
+	return call_with_extents(user_data, "extent", metacontext, offset, numbers, entries,
+				 nr_entries, error);
+}
+
 int nbdml_call_extent64(void *user_data, const char *metacontext, uint64_t offset,
 			nbd_extent *entries, size_t nr_entries, int *error)
 {
-	int r;
-
-	caml_leave_blocking_section();
-	{
-		CAMLparam0();
-		CAMLlocalN(arguments, 4);
-
-		arguments[0] = caml_copy_string(metacontext);
-		arguments[1] = caml_copy_int64((int64_t)offset);
-		arguments[2] = extents(entries, nr_entries);
-		r = call_with_error(user_data, "extent64", 4, arguments, error);
-		CAMLdrop;
-	}
-	caml_enter_blocking_section_no_pending();
-	return r;
+	return call_with_extents(user_data, "extent64", metacontext, offset, pairs, entries,
+				 nr_entries, error);
 }
 
 int nbdml_call_list(void *user_data, const char *name, const char *description)
