@@ -18,6 +18,7 @@
 #include "netlink/nbdk.h"
 
 #define CHANGE_PAUSE_USEC (100 * USEC_PER_MSEC)
+#define NBD_PORT	10809		/* registered by IANA */
 
 static void add(struct json_object *o, const char *name, struct json_object *value)
 {
@@ -166,14 +167,28 @@ static const char *current_peer(const struct device *d)
 	return "";
 }
 
-/* What the person wrote: the URI, or the first address and export in that form. */
+/* What the person wrote: the URI, or the first address and export in that form, with the
+ * port if that is not NBD's own. */
 const char *status_uri(const struct device_keys *k, char buf[static STATUS_URI_MAX])
 {
+	const char *export_name = k->export_name ? k->export_name : "";
+	struct conf_address a = { .is_socket = false };
+	char port[16] = "";
+	bool is_v6;
+	unsigned n;
+
 	if (k->uri)
 		return k->uri;
-	snprintf(buf, STATUS_URI_MAX, k->n_addresses && k->addresses[0][0] == '/'
-		 ? "nbd+unix:///%2$s?socket=%1$s" : "nbd://%1$s/%2$s",
-		 k->n_addresses ? k->addresses[0] : "", k->export_name ? k->export_name : "");
+	if (k->n_addresses && conf_parse_address(k->addresses[0], &a) == 0 && a.is_socket) {
+		snprintf(buf, STATUS_URI_MAX, "nbd+unix:///%s?socket=%s", export_name, a.host);
+		return buf;
+	}
+	is_v6 = strchr(a.host, ':');
+	n = a.port ? a.port : k->port;
+	if (n != NBD_PORT)
+		snprintf(port, sizeof(port), ":%u", n);
+	snprintf(buf, STATUS_URI_MAX, is_v6 ? "nbd://[%s]%s/%s" : "nbd://%s%s/%s", a.host,
+		 port, export_name);
 	return buf;
 }
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.front.front import OURS, SIZE, USUAL, Front
-from tests.harness.paths import BUILD
+from tests.harness.paths import BUILD, NBDCTL
 from tests.harness.pki import Authority
 from tests.harness.servers import Nbdkit
 from tests.harness.wait import wait_until
@@ -132,6 +132,16 @@ def test_nofork_stays_until_the_device_goes_and_takes_it_along(front):
     p.kill(signal.SIGTERM)
     assert p.wait() == 0
     assert front.device(0) is None
+
+
+@pytest.mark.parametrize('operands, uri', [
+    ('127.0.0.1 {list} /dev/nbd0 -N a', 'nbd://127.0.0.1:{list}/a'),
+    ('127.0.0.1 10809 /dev/nbd0 -N a', 'nbd://127.0.0.1/a'),
+    ('-unix /tmp/s.sock /dev/nbd0 -N a', 'nbd+unix:///a?socket=/tmp/s.sock')])
+def test_status_names_the_server_as_a_uri(front, operands, uri):
+    assert front.run(OURS, operands)[0] == 0
+    [expected] = front.words(uri)
+    assert f'URI: {expected}\n' in front.g.run([NBDCTL, 'status', 'nbd0']).out
 
 
 def test_identifiers_are_seen_in_sysfs(front):
