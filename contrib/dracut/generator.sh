@@ -1,13 +1,13 @@
 #!/bin/sh
 # systemd generator in the initramfs: mount the root that is named by root=nbd: or netroot=.
-# For a root=/dev/nbdNpM systemd has its own.
+# For a root=/dev/nbdNpM or root=UUID= systemd has its own.
 nbdd_root='' nbdd_fstype='' nbdd_flags=''
 eval "$(nbdctl boot --dracut /proc/cmdline 2>/dev/null)"
 [ -n "$nbdd_root" ] || exit 0
 options=$nbdd_flags access='' timeout=infinity
 for word in $(cat /proc/cmdline); do
     case $word in
-    root=/dev/*) exit 0 ;;
+    root=/dev/* | root=UUID=* | root=LABEL=* | root=PARTUUID=* | root=PARTLABEL=*) exit 0 ;;
     ro | rw) access=$word ;;
     rd.timeout=*) timeout=${word#rd.timeout=} ;;
     rootfstype=*) nbdd_fstype=${nbdd_fstype:-${word#rootfstype=}} ;;

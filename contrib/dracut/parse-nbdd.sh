@@ -10,12 +10,14 @@ if [ $? != 4 ]; then
         case $root in
         nbd:* | nbd://* | nbds://* | '') root=block:$nbdd_root ;;
         /dev/*) root=block:$root ;;
-        esac
+        esac                    # UUID= and the like: dracut's own parse-block.sh
         [ -z "$nbdd_fstype" ] || fstype=$nbdd_fstype
         [ -z "$nbdd_flags" ] || rflags=$nbdd_flags
         netroot=nbdd
         rootok=1
-        wait_for_dev -n "${root#block:}"
+        case $root in
+        block:*) wait_for_dev -n "${root#block:}" ;;
+        esac
     else
         # Other devices only: they need the network, and nobody waits for them.
         mkdir -p /etc/cmdline.d
