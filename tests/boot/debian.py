@@ -116,5 +116,6 @@ def end_well(vm):
 
 def daemons(vm):
     """{pid: argv[0]} of the daemons, as the service manager's last kill sees them."""
-    script = 'for p in $(pidof nbdd); do echo $p $(tr "\\0" " " </proc/$p/cmdline); done'
+    script = ('for p in $(pidof nbdd); do [ "$(cat /proc/$p/comm)" = nbdd ] || continue; '
+              'echo $p $(tr "\\0" " " </proc/$p/cmdline); done')
     return {line.split()[0]: line.split()[1] for line in vm.sh(script).splitlines()}
