@@ -31,7 +31,7 @@ import tempfile
 import threading
 import time
 
-from tests.harness.paths import AGENT, HARNESS, ROOT
+from tests.harness.paths import AGENT, HARNESS, ROOT, UML_SUSPEND
 from tests.harness.proc import Machine
 from tests.harness.wait import wait_until
 
@@ -143,9 +143,11 @@ class Slot:
 
 class Guest(Machine):
     """Boots at once.  MEMORY as UML's mem= wants it; NBDS_MAX and MAX_PART are parameters
-    of the nbd module; MODULES are further ones, with what they depend on."""
+    of the nbd module; MODULES are further ones, with what they depend on; one that SUSPENDS
+    may be suspended."""
 
-    def __init__(self, memory='384M', nbds_max=16, max_part=None, modules=()):
+    def __init__(self, memory='384M', nbds_max=16, max_part=None, modules=(),
+                 suspends=False):
         self.path = pathlib.Path(tempfile.mkdtemp(prefix='nbdd-guest.', dir='/tmp'))
         self.lock = threading.RLock()
         self.running, self.answers, self.buffer = {}, [], b''
@@ -155,17 +157,19 @@ class Guest(Machine):
         if max_part is not None:
             parameters += f' max_part={max_part}'
         self.write_module_list(modules, {'nbd': parameters})
-        self.start(memory)
+        self.start(memory, suspends)
 
     # ---- life
 
     def write_module_list(self, more, parameters):
         (self.path / 'modules').write_text(module_list(more, parameters))
 
-    def start(self, memory):
+    def start(self, memory, suspends):
         size = int(memory[:-1]) << {'M': 20, 'G': 30}[memory[-1]]
         shm = os.statvfs('/dev/shm')
         fits = shm.f_bavail * shm.f_frsize > 2 * size
+        more = {'LD_PRELOAD': str(UML_SUSPEND),
+                'UML_SUSPEND': f'{self.path}/suspend'} if suspends else {}
         self.sock, far = socket.socketpair()
         self.worker_sock, worker_far = socket.socketpair()
         a, b = far.fileno(), worker_far.fileno()
@@ -179,7 +183,7 @@ class Guest(Machine):
                  f'uml_dir={self.path}', 'umid=uml', f'SHARE={self.path}',
                  f'TREE={ROOT}'],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=(a, b),
-                env={**os.environ, 'TMPDIR': '/dev/shm' if fits else '/tmp'},
+                env={**os.environ, 'TMPDIR': '/dev/shm' if fits else '/tmp', **more},
                 start_new_session=True)
         far.close()
         worker_far.close()
@@ -337,6 +341,21 @@ class Guest(Machine):
         """A TCP port that no server of this guest has yet."""
         self.next_port += 1
         return self.next_port
+
+    def suspend(self, seconds):
+        """Suspend the machine to memory for so long.  Processes that wait for a server in
+        the guest, which is frozen as they are, would be in the way."""
+        word = self.path / 'suspend'
+        word.touch()
+        try:
+            p = self.spawn(['sh', '-c', 'echo mem >/sys/power/state'])
+            wait_until(lambda: not word.exists() or p.rc is not None, 30, 'the machine to sleep')
+            assert p.rc is None, p.output
+            time.sleep(seconds)                 # what it is to sleep
+        finally:
+            for file in (word, self.path / 'suspend.asleep'):
+                file.unlink(missing_ok=True)
+        assert p.wait(30) == 0, p.output
 
     def dmesg(self):
         """The kernel's log."""

@@ -1,15 +1,22 @@
 """While a device is away, which may be the root filesystem's, nbdd needs no file of a disk."""
 import re
+import signal
 
 import pytest
 
 from tests.harness.daemon import Daemon
 from tests.harness.wait import wait_until
+from tests.harness.workload import Workload
 from tests.kernel.disk import file_server
 
 pytestmark = pytest.mark.guest
 ATTEMPTS = 100
 TRACED = 25             # of these with strace, which is slow
+
+
+@pytest.fixture(scope='module')
+def guest(boot):
+    return boot(suspends=True)
 
 
 def faults(guest, pid):
@@ -64,3 +71,32 @@ def test_a_clock_that_is_set_disturbs_nobody(guest):
         assert s['connections'][0]['since'] == before[0]['since']
         assert 'suspended' not in daemon.log()
         daemon.detach('clock')
+
+
+def suspend(guest, writer, seconds):
+    """With the writer stopped: the server that it would wait for is frozen first."""
+    writer.process.kill(signal.SIGSTOP, group=True)
+    wait_until(lambda: 'verifier' not in guest.in_d_state())
+    guest.suspend(seconds)
+    writer.process.kill(signal.SIGCONT, group=True)
+
+
+def test_connections_are_made_anew_at_once_after_a_suspend(guest):
+    with file_server(guest, 'asleep') as server, Daemon(guest) as daemon:
+        device = daemon.attach(server.uri, name='asleep', keepalive_timeout='5s')
+        writer = Workload(guest, device, size='16M', direct=True).start()
+        # A server has patience for so long: nothing is done.
+        suspend(guest, writer, 2)
+        wait_until(lambda: 'the machine was suspended for 2' in daemon.log())
+        assert daemon.status('asleep')['outages']['count'] == 0
+        suspend(guest, writer, 6)
+        wait_until(lambda: daemon.status('asleep')['outages']['count'] == 1)
+        s = daemon.wait_state('asleep', 'connected')
+        last = s['outages']['last']
+        print(last)
+        assert last['reason'].endswith('lost: the machine was suspended')
+        assert last['duration_usec'] < 4_000_000
+        done = writer.ops()
+        wait_until(lambda: writer.ops() > done + 100, 20, 'the writer to go on')
+        writer.finish()
+        daemon.detach('asleep')
