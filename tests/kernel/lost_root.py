@@ -36,10 +36,12 @@ def lay_out(tree):
         shutil.copy(file, tree / to[1:])
 
 
-def make_exports(guest):
-    """The disks, `root` and `data`, in memory that is all taken at once."""
+def make_exports(guest, certificates):
+    """The disks, `root` and `data`, in memory that is all taken at once.  The directory
+    CERTIFICATES is in the machine under the same name."""
     tree, image = guest.path / 'tree', guest.path / 'root.img'
     lay_out(tree)
+    shutil.copytree(certificates, tree / str(certificates)[1:])
     subprocess.run(['mke2fs', '-q', '-t', 'ext4', '-E', 'lazy_itable_init=0', '-d', tree, image,
                     f'{ROOT_MB}M'], check=True, capture_output=True)
     shutil.rmtree(tree)
@@ -50,12 +52,12 @@ def make_exports(guest):
 
 class LostRoot:
     """The machine, running, with its nbdd as `daemon`, which has the devices `root` and `data`
-    with KEYS."""
+    of the server at URI, each with KEYS and those of its own."""
 
-    def __init__(self, guest, server, **keys):
+    def __init__(self, guest, uri, keys, root=(), data=()):
         self.guest, self.daemon = guest, Daemon(guest).start()
-        self.devices = [self.daemon.attach(server.uri + name, name=name, **keys)
-                        for name in ('root', 'data')]
+        self.devices = [self.daemon.attach(uri + name, name=name, **keys, **dict(own))
+                        for name, own in [('root', root), ('data', data)]]
         guest.sh(f'mkdir -p {AT}; mount -o noatime {self.devices[0]} {AT}; '
                  f'for i in dev proc run sys; do mount --bind /$i {AT}/$i; done')
         self.hand_over('unshare', '--mount', '--propagation=private', 'sh', '-ec', ENTER, 'sh',
@@ -80,10 +82,10 @@ class LostRoot:
     def attempts(self):
         return self.daemon.status('root')['retry']['attempts']
 
-    def mappings(self):
+    def mappings(self, pid=None):
         """Of each of nbdd's mappings: line of smaps that begins it, {what: KiB or flags}."""
         found = []
-        for line in self.guest.read(f'/proc/{self.pid}/smaps').splitlines():
+        for line in self.guest.read(f'/proc/{pid or self.pid}/smaps').splitlines():
             if re.match('[0-9a-f]+-', line):
                 found.append((line, {}))
             else:
@@ -92,8 +94,8 @@ class LostRoot:
         return found
 
     def mapped(self):
-        """Where what is mapped."""
-        return [line for line, _ in self.mappings()]
+        """Where what is mapped, but for what is shared with somebody who is to read keys."""
+        return [line for line, _ in self.mappings() if ' rw-s ' not in line]
 
     def elsewhere(self):
         """nbdd's mappings of files that are not on the device."""
@@ -101,9 +103,9 @@ class LostRoot:
             f'/sys/block/{self.devices[0][5:]}/dev').split(':')))
         return [line for line in self.mapped() if '/' in line and line.split()[3] != device]
 
-    def not_held(self):
+    def not_held(self, pid=None):
         """nbdd's mappings of which a page that may be used is not there, or might go."""
-        return [line for line, of in self.mappings()
+        return [line for line, of in self.mappings(pid)
                 if not line.split()[1].startswith('---') and '[v' not in line and
                 (of['Rss'] != of['Size'] or 'lo' not in of['VmFlags'])]
 

@@ -8,19 +8,27 @@ from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
 from tests.kernel.disk import ONE_THREAD
 from tests.kernel.lost_root import AT, BINARY, DATA_MB, EXPORTS, LostRoot, libraries, make_exports
+from tests.kernel.tls_guest import install, nbds
 
 pytestmark = pytest.mark.guest
 ATTEMPTS = 100
 FORKS = 230             # of two devices: each has an attempt in about half of them
+FEW, HANDSHAKES = 30, 20        # attempts with TLS; handshakes take long here
+AT_ONCE = {'reconnect_delay': '10ms', 'reconnect_delay_max': '10ms'}
 FREE_MB, DIRTY_MB = 64, 8
-FILESYSTEMS = [AT, EXPORTS, '/', '/dev', '/proc', '/run', '/sys', '/tmp']
+FILESYSTEMS = ['/', '/dev', '/proc', '/run', '/sys', '/tmp']
 
 
 @pytest.fixture(scope='module')
 def guest(boot):
-    g = boot(memory='288M')
-    make_exports(g)
-    return g
+    return boot(memory='288M')
+
+
+@pytest.fixture(scope='module')
+def certificates(guest):
+    at = install(guest)
+    make_exports(guest, at / 'pki' / 'client')
+    return at
 
 
 def numbers(guest, file):
@@ -35,6 +43,7 @@ def drop_caches(guest):
 
 def take_memory(guest):
     """Leave FREE_MB that can be had, and nowhere to swap to."""
+    guest.unlink(f'{EXPORTS}/ballast')
     drop_caches(guest)
     memory = numbers(guest, 'meminfo')
     much = memory['MemAvailable'] - (FREE_MB << 10)
@@ -53,33 +62,33 @@ class Watch:
 
     def __init__(self, m):
         self.m, self.guest = m, m.guest
-        self.attempts, self.reclaimed = m.attempts(), reclaimed(m.guest)
+        self.attempts = m.attempts()
         self.guest.python('tests.kernel.opens:opened')          # to forget them
         self.mappings = m.mapped()
-        self.faults, self.forks = m.faults(), self.processes()
+        self.faults = m.faults()
 
     def processes(self):
         return numbers(self.guest, 'stat')['processes']
 
+    def wait(self, forks):
+        """Until there have been so many more of them."""
+        begin = self.processes()
+        wait_until(lambda: self.processes() - begin >= forks, 120, 'forks', 0.5)
+
     def end(self, others):
-        """After FORKS; OTHERS are processes of the test that may have opened files.
+        """OTHERS are processes that may have opened files; PID 1 has.
 
         That all pages were there, and to stay, and still are, at the same places, leaves one
         kind of minor fault: the write to a page that a fork has made one of two processes.
         """
-        wait_until(lambda: self.processes() - self.forks >= FORKS, 120, 'forks', 0.5)
         faults = [now - then for now, then in zip(self.m.faults(), self.faults)]
         opened = self.guest.python('tests.kernel.opens:opened')
-        memory = numbers(self.guest, 'meminfo')
         assert (self.m.mapped(), self.m.not_held()) == (self.mappings, [])
         attempts = self.m.attempts() - self.attempts
-        print(f'{attempts} attempts; minor, major faults of nbdd, of its children: {faults}; '
-              f'KiB free {memory["MemFree"]}, to be written {memory["Dirty"]} + '
-              f'{memory["Writeback"]}; {reclaimed(self.guest) - self.reclaimed} pages reclaimed')
-        assert attempts >= ATTEMPTS and (faults[1], faults[3]) == (0, 0)
-        assert opened and [o for o in opened if o[0] not in [1, *(p.pid for p in others)]] == []
-        assert memory['Dirty'] + memory['Writeback'] > DIRTY_MB << 10
-        assert reclaimed(self.guest) > self.reclaimed
+        print(f'{attempts} attempts; minor, major faults of nbdd, of its children: {faults}')
+        assert (faults[1], faults[3]) == (0, 0)
+        assert opened and [o for o in opened if o[0] not in others] == []
+        return attempts
 
 
 def wait_both(m, state):
@@ -98,9 +107,14 @@ def lose_it(guest, m, server, pattern):
     guest.write('/tmp/go', 'on\n')
     program = guest.spawn(['chroot', AT, '/bin/busybox', 'echo', 'was', 'read'])
     drop_caches(guest)
-    watch = Watch(m)
+    watch, before = Watch(m), reclaimed(guest)
     churn = guest.spawn(['cat', pattern, pattern])
-    watch.end([dirtier, program, churn])
+    watch.wait(FORKS)
+    memory, again = numbers(guest, 'meminfo'), reclaimed(guest) - before
+    assert watch.end([1, dirtier.pid, program.pid, churn.pid]) >= ATTEMPTS
+    print(f'KiB free {memory["MemFree"]}, to be written {memory["Dirty"]} + '
+          f'{memory["Writeback"]}; {again} pages reclaimed')
+    assert again and memory['Dirty'] + memory['Writeback'] > DIRTY_MB << 10
     assert (churn.rc, program.rc, dirtier.rc) == (0, None, None), 'two wait for the device'
     server.start()
     wait_both(m, 'connected')
@@ -118,15 +132,15 @@ def lose_nbdd_too(m, server):
     wait_both(m, 'connected')
 
 
-def test_nbdd_reconnects_the_root_that_it_is_on(guest):
+def test_nbdd_reconnects_the_root_that_it_is_on(guest, certificates):
     pattern = guest.path / 'pattern'
     pattern.write_bytes(os.urandom(DATA_MB << 20))
     guest.run(['mkfifo', '/tmp/go'])
     with Nbdkit(guest, ['file', f'dir={EXPORTS}'], tcp=True, options=ONE_THREAD) as server:
-        m = LostRoot(guest, server, reconnect_delay='10ms', reconnect_delay_max='10ms')
+        m = LostRoot(guest, server.uri, AT_ONCE)
         assert (m.elsewhere(), m.not_held()) == ([], [])
+        guest.python('tests.kernel.opens:watch', filesystems=[AT, EXPORTS, *FILESYSTEMS])
         writer = Workload(guest, f'{AT}/root/file', size='16M').start()
-        guest.python('tests.kernel.opens:watch', filesystems=FILESYSTEMS)
         take_memory(guest)
         faults = m.faults()
         assert [m.attempts() for _ in range(20)] == [0] * 20
@@ -137,3 +151,42 @@ def test_nbdd_reconnects_the_root_that_it_is_on(guest):
         writer.finish()
         m.end()
     guest.run(['cmp', pattern, f'{EXPORTS}/data'])
+
+
+def relays(guest, m):
+    return [pid for pid, (name, _) in guest.children(m.pid).items() if name.startswith('relay')]
+
+
+def test_nbdd_reconnects_its_root_over_tls(guest, certificates):
+    """`root` by the kernel's TLS, `data` by a relay.  Connectors shake hands meanwhile, with the
+    keys of before: whoever is to read them anew hangs, and is left alone."""
+    tls = [*ONE_THREAD, '--tls=require', f'--tls-certificates={certificates}/pki/server']
+    server = Nbdkit(guest, ['file', f'dir={EXPORTS}'], tcp=True, options=tls)
+    guest.run(['mkdir', '/tmp/nothing'])
+    refuser = Nbdkit(guest, ['file', 'dir=/tmp/nothing'], port=server.port, options=tls)
+    with server:
+        keys = {**AT_ONCE, 'tls_certificates': f'{certificates}/pki/client'}
+        m = LostRoot(guest, nbds(server), keys, {'kernel_tls': 'require'}, {'kernel_tls': 'off'})
+        guest.python('tests.kernel.opens:watch', filesystems=[AT, EXPORTS, *FILESYSTEMS])
+        writer = Workload(guest, f'{AT}/root/file', size='16M').start()
+        data = Workload(guest, m.devices[1], size='16M', direct=True).start()
+        take_memory(guest)
+        server.kill()
+        wait_both(m, 'reconnecting')
+        drop_caches(guest)
+        watch = Watch(m)
+        watch.wait(FEW)
+        refuser.start()
+        wait_until(lambda: refuser.process.output.count('error: open') >= HANDSHAKES, 60)
+        readers = {name: pid for pid, (name, state) in guest.children(m.pid).items()
+                   if state == 'D' and name.startswith('keys ')}
+        assert set(readers) == {'keys root', 'keys data'}
+        watch.end([1, refuser.pid, *readers.values()])
+        refuser.close()
+        server.start()
+        wait_both(m, 'connected')
+        assert [m.not_held(pid) for pid in relays(guest, m)] == [[]]
+        for w in writer, data:
+            w.wait_flowing(30)
+            w.finish()
+        m.end()
