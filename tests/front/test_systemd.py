@@ -185,6 +185,10 @@ def test_a_nofail_device_is_mounted_when_its_server_comes(said):
 def test_the_service_tells_the_state_of_its_device(said):
     assert said['state'] == 'active'
     assert said['status'] == '/dev/nbd0 is attached to nbd://127.0.0.1/data'
+    assert 'Active: active (running)' in said['seen'] and said['seen'].endswith(' 0')
+    assert 'Status: "/dev/nbd0 is attached to nbd://127.0.0.1/data"' in said['seen']
+    assert 'Active: inactive (dead)' in said['stopped_seen']
+    assert said['stopped_seen'].endswith(' 3')
     assert said['after_outage'] == 'by hand'
 
 
