@@ -14,8 +14,27 @@ check() {
     return 255
 }
 
+# The network that dracut 059 takes where it finds systemd-networkd and nothing else: it comes
+# up, and then nothing is started.
+networkd_starts_nothing() {
+    local handler
+    for handler in network-wicked connman network-manager network-legacy; do
+        ! dracut_module_included "$handler" || return 1
+    done
+    [[ ! -e $dracutsysrootdir$systemdsystemunitdir/wicked.service ]] || return 1
+    [[ ! -e $dracutsysrootdir$systemdsystemunitdir/connman.service ]] || return 1
+    for handler in libexec lib; do
+        [[ ! -x $dracutsysrootdir/usr/$handler/nm-initrd-generator ]] || return 1
+        [[ ! -x $dracutsysrootdir/usr/$handler/NetworkManager/nm-initrd-generator ]] || return 1
+    done
+    handler=$(dracut_module_path systemd-networkd)
+    [[ -d $handler && ! -e $handler/networkd-run.sh ]] &&
+        [[ -d $(dracut_module_path network-legacy) ]]
+}
+
 # called by dracut
 depends() {
+    ! networkd_starts_nothing || echo network-legacy
     echo network rootfs-block
 }
 

@@ -145,14 +145,14 @@ class Tree:
         return made
 
     def dracut(self, module='nbdd', without='nbd'):
-        self.chroot(f'dracut --force --no-hostonly --add "{module} network-legacy" --zstd '
+        self.chroot(f'dracut --force --no-hostonly --add "{module}" --zstd '
                     '--drivers "virtio_pci virtio_net virtio_rng virtio_blk af_packet" '
                     f'--omit "{without} plymouth lvm dm crypt multipath nfs iscsi fcoe fcoe-uefi"'
                     f' /boot/dracut {self.version}')
         return self / '/boot/dracut'
 
     def dracut_of_theirs(self):
-        return self.dracut('nbd', 'nbdd')
+        return self.dracut('nbd network-legacy', 'nbdd')
 
     @property
     def kernel(self):
