@@ -67,7 +67,7 @@ def booted(host, debian, kind, append, options=(), change=()):
         with Vm(debian.kernel, debian.initrd(kind), f'rw ip=dhcp {append}', host.path) as vm:
             vm.wait_up()
             wait_until(lambda: vm.sh('systemctl is-active nbdd || true').strip() == 'active',
-                       120, 'nbdd.service')
+                       240, 'nbdd.service')
             yield vm, server
         fsck = subprocess.run(['e2fsck', '-fn', image], capture_output=True, text=True)
         assert fsck.returncode == 0, fsck.stdout
@@ -90,24 +90,24 @@ def outage(vm, server, seconds):
     """The server is killed and comes back; nothing fails, and writing goes on."""
     server.kill()
     watch = Stopwatch()
-    wait_until(lambda: state(vm) != 'connected', 60, 'the outage to be seen')
+    wait_until(lambda: state(vm) != 'connected', 120, 'the outage to be seen')
     wait_until(lambda: watch() >= seconds, seconds + 1, 'the outage to pass', interval=0.5)
     before = written(vm)
     server.start()
-    wait_until(lambda: state(vm) == 'connected', 60, 'the root to be back')
-    wait_until(lambda: written(vm) > before + 1, 60, 'writing to go on')
+    wait_until(lambda: state(vm) == 'connected', 120, 'the root to be back')
+    wait_until(lambda: written(vm) > before + 1, 120, 'writing to go on')
 
 
 def start_writing(vm):
     vm.sh('cp /usr/local/sbin/tests-writer /run/agent/writer; echo 0 >/run/agent/count; '
           'setsid /run/agent/bin/busybox sh /run/agent/writer >/dev/null 2>&1 &')
-    wait_until(lambda: written(vm) > 1, 60, 'the writer')
+    wait_until(lambda: written(vm) > 1, 120, 'the writer')
 
 
 def end_well(vm):
     """No error was seen, the root can be written to, and the machine shuts down."""
     vm.sh('touch /run/agent/stop')
-    wait_until(lambda: vm.sh('cat /run/agent/log').split() == ['end'], 60, 'the writer to end')
+    wait_until(lambda: vm.sh('cat /run/agent/log').split() == ['end'], 120, 'the writer to end')
     trouble = vm.sh('dmesg | grep -E "I/O error|EXT4-fs.*(error|remount|abort)" || true')
     assert trouble == ''
     assert re.search(r' / ext4 rw', vm.sh('cat /proc/mounts'))
@@ -119,3 +119,18 @@ def daemons(vm):
     script = ('for p in $(pidof nbdd); do [ "$(cat /proc/$p/comm)" = nbdd ] || continue; '
               'echo $p $(tr "\\0" " " </proc/$p/cmdline); done')
     return {line.split()[0]: line.split()[1] for line in vm.sh(script).splitlines()}
+
+
+def daemon(vm):
+    """The pid of the daemon that is nbdd.service, once no other is left beside it."""
+    pid = vm.sh('systemctl show -P MainPID nbdd').strip()
+    wait_until(lambda: daemons(vm) == {pid: '@nbdd'}, 120, 'one daemon, with its mark')
+    return pid
+
+
+def upgrade(vm):
+    """Install the package again, under whatever goes on."""
+    before = daemon(vm)
+    vm.sh('/usr/bin/dpkg -i /root/nbdd.deb', timeout=600)
+    wait_until(lambda: state(vm) == 'connected', 120, 'the root to be connected')
+    assert daemon(vm) != before
