@@ -34,7 +34,7 @@ class Moves:
         self.rng = random.Random(SEED)
         print('NBDD_KILLS_SEED', SEED)
         self.device = daemon.attach(uris[0], name='moves', **keys)
-        self.writer = Workload(guest, self.device, size='16M', direct=True, rests=True).start()
+        self.writer = Workload(guest, self.device, size='2M', direct=True, rests=True).start()
         watch = Stopwatch()
         self.begin(uris[1]).wait(60)
         self.usual = watch()
