@@ -14,8 +14,9 @@ LONG = ('boot/test_root.py', 'kernel/test_kills.py', 'faults/test_faults.py',
         'kernel/test_tls_setups.py', 'front/test_table.py', 'fuzz/test_fuzz_lib.py',
         'kernel/test_relay.py', 'kernel/test_many.py', 'boot/test_packages.py',
         'control/test_servers.py', 'front/test_systemd.py', 'kernel/test_handover.py',
-        'kernel/test_move.py', 'lib/test_sound.py', 'kernel/test_limits.py',
-        'kernel/test_outages.py', 'kernel/test_hostile.py', 'kernel/test_tls_secrets.py',
+        'kernel/test_move_kills.py', 'kernel/test_lost_root.py', 'kernel/test_move.py',
+        'lib/test_sound.py', 'kernel/test_limits.py', 'kernel/test_outages.py',
+        'kernel/test_hostile.py', 'kernel/test_tls_secrets.py',
         'kernel/test_restarts.py', 'kernel/test_reload.py')
 GUESTS_AT_ONCE = 3              # what a machine with two cores has places for (guest.Slot)
 
