@@ -294,7 +294,7 @@ static int on_device(unsigned index, void *userdata)
 	struct manager *m = userdata;
 	struct nbdk_info info;
 
-	if (manager_find_index(m, index) || nbdk_sysfs_read(index, &info) < 0 ||
+	if (manager_find_index(m, index) || nbdk_sysfs_connection(index, &info) < 0 ||
 	    !info.connected || strncmp(info.backend, DEVICE_IDENTIFIER_PREFIX, prefix) != 0)
 		return 0;
 	report_device(m, index, info.backend);

@@ -51,7 +51,7 @@ static bool taken_by_other(const struct device *d, char reason[static DEVICE_REA
 	char backend[NBDK_IDENTIFIER_MAX + 1];
 	struct nbdk_info info;
 
-	if (nbdk_sysfs_read((unsigned)d->index, &info) < 0 || !info.connected)
+	if (nbdk_sysfs_connection((unsigned)d->index, &info) < 0 || !info.connected)
 		return false;
 	escape_text(backend, sizeof(backend), info.backend, strlen(info.backend));
 	snprintf(reason, DEVICE_REASON_MAX, "/dev/nbd%d is connected already (by process "
@@ -263,7 +263,7 @@ static int on_busy_over(sd_event_source *s, uint64_t usec, void *userdata)
 static bool try_again(struct device *d)
 {
 	struct nbdk_info info;
-	bool taken = nbdk_sysfs_read((unsigned)d->index, &info) == 0 && info.connected;
+	bool taken = nbdk_sysfs_connection((unsigned)d->index, &info) == 0 && info.connected;
 
 	if (!d->index_fixed && (taken || d->busy_tries >= BUSY_TRIES_FREE)) {
 		d->index = manager_free_index(d->manager, d->index);

@@ -103,7 +103,7 @@ int manager_free_index(struct manager *m, int after)
 	int index = after + 1;
 
 	while (manager_find_index(m, (unsigned)index) || index_configured(m, index) ||
-	       (nbdk_sysfs_read((unsigned)index, &info) == 0 && info.connected))
+	       (nbdk_sysfs_connection((unsigned)index, &info) == 0 && info.connected))
 		index++;
 	return index;
 }
@@ -132,6 +132,12 @@ unsigned manager_waiting(const struct manager *m, const struct device *d)
 
 /* ---- turns, and haste -------------------------------------------------------------- */
 
+/* It has no address yet, and as many resolvers are at work as may be. */
+static bool waits_for_resolver(const struct device *d)
+{
+	return d->target.n_servers == 0 && d->manager->n_resolvers >= RESOLVERS_MAX;
+}
+
 static int on_kick(sd_event_source *s, void *userdata)
 {
 	struct manager *m = userdata;
@@ -140,7 +146,7 @@ static int on_kick(sd_event_source *s, void *userdata)
 	for (size_t i = 0; i < m->n_devices && !connectors_busy(m->connectors); i++) {
 		struct device *d = m->devices[i];
 
-		if (!d->queued)
+		if (!d->queued || waits_for_resolver(d))
 			continue;
 		d->queued = false;
 		device_event(d, EV_START, NULL);

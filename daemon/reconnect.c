@@ -37,7 +37,7 @@ bool link_still_attached(struct device *d)
 	if (d->life_fd >= 0)
 		return nbdk_life_goes_on(d->life_fd);
 	fd = nbdk_life_open((unsigned)d->index);
-	if (fd < 0 || nbdk_sysfs_read((unsigned)d->index, &info) < 0 || !info.connected ||
+	if (fd < 0 || nbdk_sysfs_connection((unsigned)d->index, &info) < 0 || !info.connected ||
 	    (info.backend[0] && strcmp(info.backend, d->identifier) != 0)) {
 		fd_close(fd);
 		return false;

@@ -77,7 +77,7 @@ void report_refresh(struct manager *m)
 	for (size_t i = 0; all && i < all->n; i++) {
 		const struct report *r = &all->list[i];
 
-		if (r->index >= 0 && (nbdk_sysfs_read((unsigned)r->index, &info) < 0 ||
+		if (r->index >= 0 && (nbdk_sysfs_connection((unsigned)r->index, &info) < 0 ||
 				      !info.connected || strcmp(info.backend, r->backend) != 0))
 			continue;
 		if (n != i)

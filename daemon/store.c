@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "daemon/state.h"
@@ -19,8 +20,13 @@ struct store {
 	int dir;
 };
 
+struct copy {
+	int fd;				/* -1: not open */
+	size_t size;			/* bytes that it has and that are reserved; 0: not known */
+};
+
 struct store_file {
-	int fd, spare;			/* -1: not open */
+	struct copy now, spare;
 };
 
 /* What a daemon before us has left half done. */
@@ -81,11 +87,12 @@ static int open_spare(struct store *s, const char *name, struct store_file *f)
 {
 	char spare[NAME_ROOM];
 
-	if (f->spare >= 0)
+	if (f->spare.fd >= 0)
 		return 0;
 	spare_name(spare, name);
-	f->spare = openat(s->dir, spare, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	return f->spare < 0 ? -errno : 0;
+	f->spare = (struct copy){
+		openat(s->dir, spare, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600) };
+	return f->spare.fd < 0 ? -errno : 0;
 }
 
 static size_t whole_pages(size_t len)
@@ -94,26 +101,31 @@ static size_t whole_pages(size_t len)
 }
 
 /* Room before anything is written; a file system that cannot promise any gets on without. */
-static int reserve(int fd, size_t len)
+static int reserve(const struct copy *c, size_t len)
 {
-	if (fallocate(fd, 0, 0, (off_t)len) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+	if (c->size < len && fallocate(c->fd, 0, 0, (off_t)len) < 0 && errno != EOPNOTSUPP &&
+	    errno != ENOSYS)
 		return -errno;
 	return 0;
 }
 
-static int put(int fd, const char *text, size_t len)
+static int put(struct copy *c, const char *text, size_t len)
 {
 	size_t all = whole_pages(len);
 	char filling[PAGE];
-	int r = reserve(fd, all);
+	struct iovec parts[] = { { (void *)text, len }, { filling, all - len } };
+	ssize_t n;
+	int r = reserve(c, all);
 
 	if (r < 0)
 		return r;
 	memset(filling, '\n', sizeof(filling));
-	if (pwrite(fd, text, len, 0) != (ssize_t)len ||
-	    pwrite(fd, filling, all - len, (off_t)len) != (ssize_t)(all - len) ||
-	    ftruncate(fd, (off_t)all) < 0)
-		return errno ? -errno : -ENOSPC;
+	n = pwritev(c->fd, parts, ARRAY_SIZE(parts), 0);
+	if (n != (ssize_t)all)
+		return n < 0 ? -errno : -ENOSPC;
+	if (c->size != all && ftruncate(c->fd, (off_t)all) < 0)
+		return -errno;
+	c->size = all;
 	return 0;
 }
 
@@ -121,18 +133,18 @@ static int put(int fd, const char *text, size_t len)
 static int exchange(struct store *s, const char *name, struct store_file *f)
 {
 	char spare[NAME_ROOM];
-	int fd = f->spare;
+	struct copy written = f->spare;
 
 	spare_name(spare, name);
 	if (renameat2(s->dir, spare, s->dir, name, RENAME_EXCHANGE) == 0) {
-		f->spare = f->fd;
+		f->spare = f->now;
 	} else if (renameat(s->dir, spare, s->dir, name) == 0) {	/* the first time */
-		fd_close(f->fd);
-		f->spare = -1;
+		fd_close(f->now.fd);
+		f->spare.fd = -1;
 	} else {
 		return -errno;
 	}
-	f->fd = fd;
+	f->now = written;
 	return 0;
 }
 
@@ -145,20 +157,20 @@ int store_write(struct store *s, const char *name, const char *text, size_t len,
 		*f = malloc(sizeof(**f));
 		if (!*f)
 			return -ENOMEM;
-		**f = (struct store_file){ -1, -1 };
+		**f = (struct store_file){ .now.fd = -1, .spare.fd = -1 };
 	}
 	r = open_spare(s, name, *f);
 	if (r >= 0)
-		r = put((*f)->spare, text, len);
+		r = put(&(*f)->spare, text, len);
 	if (r >= 0)
 		r = exchange(s, name, *f);
 	if (r == -ENOENT)
-		(*f)->spare = fd_close((*f)->spare);	/* somebody has removed it */
+		(*f)->spare.fd = fd_close((*f)->spare.fd);	/* somebody has removed it */
 	if (r < 0)
 		return r;
 	/* For the next time; when that fails now it is tried again then. */
-	if ((*f)->spare < 0 && open_spare(s, name, *f) == 0)
-		(void)reserve((*f)->spare, whole_pages(len));
+	if ((*f)->spare.fd < 0 && open_spare(s, name, *f) == 0)
+		(void)reserve(&(*f)->spare, whole_pages(len));
 	return 0;
 }
 
@@ -166,8 +178,8 @@ void store_file_free(struct store_file *f)
 {
 	if (!f)
 		return;
-	fd_close(f->fd);
-	fd_close(f->spare);
+	fd_close(f->now.fd);
+	fd_close(f->spare.fd);
 	free(f);
 }
 

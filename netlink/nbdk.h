@@ -117,6 +117,8 @@ struct nbdk_info {
 
 /* -ENOENT: no such device; -ENODEV: no nbd driver. */
 int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret);
+/* Only whether it is connected, by whom, and its identifier. */
+int nbdk_sysfs_connection(unsigned index, struct nbdk_info *ret);
 
 /* A descriptor that tells, without opening a file, of the connection's end; -errno. */
 int nbdk_life_open(unsigned index);

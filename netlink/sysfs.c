@@ -106,6 +106,17 @@ static int read_connection(int dir, struct nbdk_info *info)
 	return r;
 }
 
+int nbdk_sysfs_connection(unsigned index, struct nbdk_info *ret)
+{
+	_cleanup_close_ int dir = sysfs_open_device(index);
+	struct nbdk_info info = { 0 };
+	int r = dir < 0 ? dir : read_connection(dir, &info);
+
+	if (r == 0)
+		*ret = info;
+	return r;
+}
+
 int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret)
 {
 	_cleanup_close_ int dir = sysfs_open_device(index);

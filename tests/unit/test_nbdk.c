@@ -142,6 +142,7 @@ TEST(a_device_without_driver_or_without_existence_is_an_error)
 	int r = access("/sys/module/nbd", F_OK) < 0 ? -ENODEV : -ENOENT;
 
 	CHECK_INT(nbdk_sysfs_read(NBDK_INDEX_MAX, &info), r);
+	CHECK_INT(nbdk_sysfs_connection(NBDK_INDEX_MAX, &info), r);
 	CHECK_INT(nbdk_queue_get(NBDK_INDEX_MAX, "io_timeout", &value), r);
 	CHECK_INT(nbdk_queue_set(NBDK_INDEX_MAX, "io_timeout", 1), r);
 	CHECK_INT(nbdk_holders(NBDK_INDEX_MAX, &holder, 1, &count), r);
