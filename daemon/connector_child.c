@@ -12,6 +12,8 @@
 #include <nbdd.h>
 #include "lib/util/cleanup.h"
 
+#define WAY_PAUSE_MSEC	5
+
 static const struct server *server_of(const struct connector_task *t)
 {
 	return target_server(t->target);
@@ -190,6 +192,14 @@ static int shake_hands(const struct connector_task *t, int fd, struct connect_an
 	return fd;
 }
 
+/* Only so many descriptors may be on their way from all processes of this user, as one of
+ * them may have open (unix(7), ETOOMANYREFS); nbdd takes them one by one. */
+static void send_answer(int sock, const struct connect_answer *a, int fd)
+{
+	while (fd_send(sock, a, sizeof(*a), &fd, fd >= 0) == -ETOOMANYREFS)
+		poll(NULL, 0, WAY_PAUSE_MSEC);
+}
+
 static void serve_one(const struct connector_job *job, int sock, int kept)
 {
 	const struct connector_task *t = &job->tasks[0];
@@ -204,7 +214,7 @@ static void serve_one(const struct connector_job *job, int sock, int kept)
 		fd = shake_hands(t, fd, &a);
 	if (t->tls.secrets)
 		tls_secrets_wipe(t->tls.secrets);
-	fd_send(sock, &a, sizeof(a), &fd, fd >= 0);
+	send_answer(sock, &a, fd);
 }
 
 /* ---- several exports of one server -------------------------------------------------- */
@@ -217,7 +227,7 @@ struct talk {
 static void answer(int sock, size_t place, struct connect_answer *a, int fd)
 {
 	a->place = (uint32_t)place;
-	fd_send(sock, a, sizeof(*a), &fd, fd >= 0);
+	send_answer(sock, a, fd);
 }
 
 /* Its end, good (OK) or bad. */

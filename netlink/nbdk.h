@@ -117,15 +117,13 @@ struct nbdk_info {
 
 /* -ENOENT: no such device; -ENODEV: no nbd driver. */
 int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret);
-/* Only whether it is connected, by whom, and its identifier. */
-int nbdk_sysfs_connection(unsigned index, struct nbdk_info *ret);
+int nbdk_sysfs_connection(unsigned index, struct nbdk_info *ret);	/* up to `backend` */
 
 /* A descriptor that tells, without opening a file, of the connection's end; -errno. */
 int nbdk_life_open(unsigned index);
 bool nbdk_life_goes_on(int fd);
 
-/* Write /sys/block/nbdN/queue/NAME; made right after connect, while links are alive:
- * newer kernels freeze the queue for it. */
+/* Write /sys/block/nbdN/queue/NAME, with links alive: newer kernels freeze the queue for it. */
 int nbdk_queue_set(unsigned index, const char *name, uint64_t value);
 int nbdk_queue_get(unsigned index, const char *name, uint64_t *ret);
 

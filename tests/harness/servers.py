@@ -129,6 +129,23 @@ class QemuNbd(Server):
                 *at, *self.options, str(self.image)]
 
 
+class QemuStorage(Server):
+    """qemu-storage-daemon serving the raw IMAGE under each of the names EXPORTS, with one
+    thread for all clients.  Until all are there it listens, but answers nobody."""
+
+    def __init__(self, machine, image, exports, **address):
+        self.image, self.exports = image, list(exports)
+        super().__init__(machine, **address)
+
+    def argv(self):
+        at = f'addr.type=unix,addr.path={self.socket}' if self.socket else \
+            f'addr.type=inet,addr.host=127.0.0.1,addr.port={self.port}'
+        return ['qemu-storage-daemon', f'--blockdev=driver=file,node-name=disk,locking=off,'
+                f'filename={self.image}', f'--nbd-server={at},max-connections=0', *self.options,
+                *(f'--export=type=nbd,id={name},node-name=disk,name={name},writable=on'
+                  for name in self.exports)]
+
+
 class Daemon:
     """A process group that has left the one who started it, known by its pid file."""
 

@@ -5,7 +5,7 @@ IDLE_SECONDS = 10
 # kB by which the resident size may differ between two looks without anything growing.
 NOISE = 256
 LOOKS = 5
-KIB_OF_ONE, KIB_OF_MANY = 16 << 10, 32 << 10
+KIB_OF_ONE = 16 << 10
 
 
 class Cost:
