@@ -85,6 +85,8 @@ static int make_device(struct manager *m, struct state *s, const struct nbdk_inf
 		return r;
 	memcpy(d->identifier, s->identifier, sizeof(d->identifier));
 	memcpy(d->warning, s->warning, sizeof(d->warning));
+	clean_text(d->ktls.distrust, sizeof(d->ktls.distrust), s->distrust,
+		   strlen(s->distrust));
 	d->index_fixed = s->index_fixed;
 	d->detach_forced = s->forced;
 	d->info = s->info;

@@ -1,7 +1,8 @@
 /* Does a device's server get on with the kernel's TLS?  One that changes its keys or sends
  * tickets ends each connection sooner or later; where that happens again and again, or where
  * the kernel turns out not to be able to, a relay does it from then on, if kernel-tls is
- * `auto`: until the device is attached anew, or `nbdctl reconnect`, or by another nbdd. */
+ * `auto`: until the device is attached anew, or `nbdctl reconnect`.  The next nbdd learns of it,
+ * but counts anew. */
 #pragma once
 
 #include <stdbool.h>

@@ -71,6 +71,7 @@ bool save_describe(const struct device *d, struct state *ret)
 	memcpy(ret->identifier, d->identifier, sizeof(ret->identifier));
 	memcpy(ret->boot_id, d->manager->boot_id, sizeof(ret->boot_id));
 	memcpy(ret->warning, d->warning, sizeof(ret->warning));
+	memcpy(ret->distrust, d->ktls.distrust, sizeof(ret->distrust));
 	for (size_t i = 0; i < d->n_links; i++)
 		describe_link(&d->links[i], &ret->links[i]);
 	return true;

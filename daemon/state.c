@@ -38,6 +38,7 @@ static const struct member device_members[] = {
 	{ "block-size", MEMBER_U32, MEMBER(state, block_size), 512, 4096 },
 	{ "requeue-usec", MEMBER_U64, MEMBER(state, requeue_usec), .max = INT64_MAX },
 	{ "warning", MEMBER_STRING(state, warning) },
+	{ "kernel-tls-given-up", MEMBER_STRING(state, distrust), .optional = true },
 };
 
 static const struct member export_members[] = {

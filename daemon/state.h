@@ -62,6 +62,7 @@ struct state {
 	struct target target;
 	struct outages outages;
 	char warning[DEVICE_REASON_MAX];
+	char distrust[TLS_WHY_MAX];	/* why a relay does TLS, as in ktls_trust.h */
 	uint32_t n_links;
 	struct state_link links[CONF_CONNECTIONS_MAX];
 };

@@ -1,4 +1,6 @@
 """Encrypted devices: the kernel's TLS carries the data, and reconnects as any device does."""
+import signal
+
 import pytest
 
 from tests.harness.daemon import Daemon
@@ -173,6 +175,13 @@ def test_a_server_that_the_kernels_tls_cannot_follow_gets_a_relay(guest, daemon,
         wait_until(server.done, 10)
         w.wait_flowing(10)
         assert daemon.status('follow')['outages']['count'] == ENDS_MAX
+        # So it is with the next nbdd, also for a connection that it makes itself.
+        daemon.crash()
+        daemon.start()
+        relay = daemon.wait_state('follow', 'connected')['connections'][0]['relay']
+        outage(daemon, 'follow', ENDS_MAX + 1, lambda: guest.kill(relay, signal.SIGKILL))
+        assert daemon.wait_state('follow', 'connected')['tls'] == tls
+        w.wait_flowing(10)
         daemon.ctl('reconnect', 'follow')
         wait_until(lambda: (daemon.status('follow')['tls'] or {}).get('in_kernel'), 10)
         w.wait_flowing(10)

@@ -76,6 +76,27 @@ TEST(state_tells_of_a_links_relay_if_it_can)
 	}
 }
 
+/* As an nbdd wrote it that did not tell of it, and one that does. */
+TEST(state_tells_why_the_kernels_tls_was_given_up_if_it_can)
+{
+	char text[sizeof(OBJECT) + 2 * TLS_WHY_MAX], error[STATE_ERROR_MAX], why[TLS_WHY_MAX + 1];
+	const char *rest = strstr(OBJECT, "\"warning\"");
+
+	memset(why, 'w', TLS_WHY_MAX);
+	for (int len = TLS_WHY_MAX - 1; len <= TLS_WHY_MAX; len++) {
+		struct state s = {};
+
+		why[len] = '\0';
+		snprintf(text, sizeof(text), "%.*s\"kernel-tls-given-up\":\"%s\",%s",
+			 (int)(rest - OBJECT), OBJECT, why, rest);
+		CHECK_INT(state_parse_object(text, strlen(text), &s, error),
+			  len < TLS_WHY_MAX ? 0 : -EINVAL);
+		CHECK_STR(s.distrust, len < TLS_WHY_MAX ? why : "");
+		state_deinit(&s);
+		why[len] = 'w';
+	}
+}
+
 TEST(state_of_another_version_is_told_apart_from_a_broken_one)
 {
 	static const struct {
