@@ -15,6 +15,10 @@
 
 #define RUNNER_SOCK 3
 
+/* nbdd has given up the power to execute, and so cannot start it again. */
+#define ENDED "the process that runs the programs of on-event has ended: none runs until nbdd " \
+	"is started anew ('systemctl restart nbdd', or 'nbdd --replace')"
+
 int programs_start(struct programs *p)
 {
 	int pair[2], size = PROGRAMS_SOCKET_BYTES;
@@ -41,8 +45,7 @@ static int on_end(sd_event_source *s, const siginfo_t *si, void *userdata)
 {
 	struct programs *p = userdata;
 
-	log_error("the process that runs the programs of on-event has ended: none runs until "
-		  "nbdd is started anew (`nbdd --replace`)");
+	log_error(ENDED);
 	p->sock = fd_close(p->sock);
 	p->end = sd_event_source_disable_unref(p->end);
 	return 0;
@@ -86,4 +89,11 @@ void programs_tell(struct device *d, const struct news *n)
 	if (p->dropped)
 		log_warning("on-event: %" PRIu64 " programs were left out", p->dropped);
 	p->dropped = 0;
+}
+
+const char *programs_warning(const struct device *d)
+{
+	const struct programs *p = d->manager->options.programs;
+
+	return d->keys.on_event && (!p || p->sock < 0) ? ENDED : NULL;
 }

@@ -43,6 +43,8 @@ void programs_stop(struct programs *p);
 
 /* Run D's program, if it has one. */
 void programs_tell(struct device *d, const struct news *n);
+/* Why D's program would not run, a sentence; or NULL. */
+const char *programs_warning(const struct device *d);
 
 /* ---- the process ------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 #include "daemon/move.h"
 #include "daemon/notify.h"
 #include "daemon/outage.h"
+#include "daemon/programs.h"
 #include "daemon/proto/varlink.h"
 #include "daemon/tls_status.h"
 #include "daemon/report.h"
@@ -129,6 +130,8 @@ static struct json_object *warnings(const struct device *d)
 
 	if (d->warning[0])
 		json_object_array_add(list, json_object_new_string(d->warning));
+	if (programs_warning(d))
+		json_object_array_add(list, json_object_new_string(programs_warning(d)));
 	tls_status_warnings(d, list);
 	if (d->save_error < 0) {
 		snprintf(text, sizeof(text), "its state cannot be saved (%s): the next nbdd "

@@ -253,11 +253,14 @@ def test_a_program_runs_for_each_event_in_order_and_a_hung_one_is_in_nobodys_way
     # Without the process nothing runs, and nothing else suffers.
     guest.kill(runner(guest, daemon), 9)
     wait_log(daemon, 'the process that runs the programs of on-event has ended')
+    assert 'none runs until nbdd is started anew' in daemon.status('a')['warnings'][-1]
+    assert 'none runs until nbdd is started anew' in daemon.ctl('status', 'a').out
     daemon.ctl('reconnect', 'a')
     wait_log(daemon, 'on-event: too many programs wait')
     daemon.wait_state('a', 'connected')
     daemon.crash()
     daemon.start()
+    assert daemon.status('a')['warnings'] == []
     daemon.ctl('detach', 'a')
     wait_until(lambda: script.events('a')[4:] == ['adopted', 'detached'])
     daemon.ctl('detach', hung)
