@@ -47,8 +47,15 @@ installkernel() {
 # called by dracut
 install() {
     inst_multiple nbdd nbdctl
-    # Loaded when a URI is read; it is not in the programs' lists of libraries.
+    # Loaded when a URI is read; it is not in the programs' lists of libraries.  What it needs
+    # itself dracut looks up only where libraries are executable, not on Debian.
+    local directory
     inst_libdir_file 'libxml2.so.2*'
+    for directory in $libdirs; do
+        [[ ! -e $dracutsysrootdir$directory/libxml2.so.2 ]] || inst_multiple \
+            $(${DRACUT_LDD:-ldd} "$dracutsysrootdir$directory/libxml2.so.2" |
+                sed -n 's|^[^/]*\(/[^ ]*\) (.*|\1|p')
+    done
     inst_hook cmdline 89 "$moddir/parse-nbdd.sh"
     inst_script "$moddir/nbddroot.sh" /sbin/nbddroot
     [[ ! -d /etc/nbdd/boot ]] || inst_multiple /etc/nbdd/boot/*

@@ -10,7 +10,7 @@ from tests.boot.vm import HOST
 pytestmark = pytest.mark.boot
 
 INITRAMFS = ('initramfs', 'root=/dev/nbd0 nbdroot={at}/')
-DRACUT = ('dracut', 'root=nbd:{at}:ext4 rd.shell=0')
+DRACUT = ('dracut', 'root=nbd://{at}/ rootfstype=ext4 rd.shell=0')
 
 
 def live_through(vm, server, last):
@@ -42,8 +42,9 @@ def test_a_root_survives_a_minute_without_its_server(host, debian, how):
 
 @pytest.mark.soak
 def test_a_root_by_the_distributions_own_module_of_dracut(host, debian):
-    """It has nbd-client alone of what is ours; the daemon in it calls the device by its name."""
-    with booted(host, debian, 'dracut_of_theirs', DRACUT[1]) as (vm, server):
+    """It has nbd-client alone of ours; the daemon in that calls the device by its name."""
+    with booted(host, debian, 'dracut_of_theirs',
+                'root=nbd:{at}:ext4 rd.shell=0') as (vm, server):
         start_writing(vm)
         daemon(vm)
         outage(vm, server, 5, 'nbd0')

@@ -52,6 +52,33 @@ class Parsed:
                     if line.startswith(('What', 'Type', 'Options')))
 
 
+INSTALL = '''
+inst_multiple() { printf '%s\\n' "$@"; }
+inst_libdir_file() { for d in $libdirs; do printf '%s\\n' $d/$1; done; }
+inst_hook() { :; }
+inst_script() { :; }
+dracut_module_included() { false; }
+dracut_need_initqueue() { :; }
+libdirs='/lib /usr/lib /usr/lib64'
+libdirs+=" $(dirname $(ldconfig -p | sed -n 's|.*=> \\(.*/libxml2.so.2\\)$|\\1|p'))"
+moddir=$1
+. "$1/module-setup.sh"
+install
+'''
+
+
+def test_what_reads_uris_is_there_with_all_that_it_needs():
+    r = subprocess.run(['bash', '-c', INSTALL, '-', ROOT / 'contrib' / 'dracut'], timeout=60,
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (r.returncode, r.stderr) == (0, ''), r.stderr
+    files = {os.path.basename(line) for line in r.stdout.splitlines()}
+    [xml] = {line for line in r.stdout.splitlines() if line.endswith('/libxml2.so.2')}
+    needs = re.findall(r'=> \S*/(\S+) ', subprocess.run(['ldd', xml], capture_output=True,
+                                                        text=True, check=True).stdout)
+    assert 'libc.so.6' in needs and set(needs) <= files
+    assert {'nbdd', 'nbdctl'} <= files
+
+
 # root= of the variables, fstype, rflags, and what the root's mount says; None if systemd's
 # own generator makes the mount.
 DISK, EXT4 = 'block:/dev/nbd0', {'What': '/dev/nbd0', 'Type': 'ext4'}
