@@ -54,17 +54,20 @@ class Debian:
 
 
 @contextlib.contextmanager
-def booted(host, debian, kind, append, options=(), change=()):
-    """A machine that is up, its nbdd.service, too, and the server of its root.  CHANGE are
-    files of the root, and what is in them."""
+def booted(host, debian, kind, append, options=(), change=(), **how):
+    """A machine that is up, its nbdd.service, too, and the server of its root, which writes
+    what it is asked for since its last start to root.log.  CHANGE are files of the root, and
+    what is in them; HOW is for the machine."""
     image = shutil.copy(debian.image, host.path / 'root.ext4')
     for name, text in change:
         (host.path / 'file').write_text(text)
         run(['debugfs', '-w', '-R', f'rm {name}', image])
         run(['debugfs', '-w', '-R', f'write {host.path}/file {name}', image])
-    with Nbdkit(host, ['file', str(image)], tcp=True, options=options) as server:
+    with Nbdkit(host, ['file', str(image), f'logfile={host.path}/root.log'], tcp=True,
+                options=['--filter=log', *options]) as server:
         append = append.format(at=f'{HOST}:{server.port}', port=server.port)
-        with Vm(debian.kernel, debian.initrd(kind), f'rw ip=dhcp {append}', host.path) as vm:
+        with Vm(debian.kernel, debian.initrd(kind), f'rw ip=dhcp {append}', host.path,
+                **how) as vm:
             vm.wait_up()
             wait_until(lambda: vm.sh('systemctl is-active nbdd || true').strip() == 'active',
                        240, 'nbdd.service')
@@ -86,15 +89,15 @@ def written(vm):
     return int(vm.sh('cat /run/agent/count'))
 
 
-def outage(vm, server, seconds):
+def outage(vm, server, seconds, name='root'):
     """The server is killed and comes back; nothing fails, and writing goes on."""
     server.kill()
     watch = Stopwatch()
-    wait_until(lambda: state(vm) != 'connected', 120, 'the outage to be seen')
+    wait_until(lambda: state(vm, name) != 'connected', 120, 'the outage to be seen')
     wait_until(lambda: watch() >= seconds, seconds + 1, 'the outage to pass', interval=0.5)
     before = written(vm)
     server.start()
-    wait_until(lambda: state(vm) == 'connected', 120, 'the root to be back')
+    wait_until(lambda: state(vm, name) == 'connected', 120, 'the root to be back')
     wait_until(lambda: written(vm) > before + 1, 120, 'writing to go on')
 
 
@@ -112,6 +115,7 @@ def end_well(vm):
     assert trouble == ''
     assert re.search(r' / ext4 rw', vm.sh('cat /proc/mounts'))
     vm.off()
+    assert not re.search(r'I/O error|EXT4-fs.*(error|abort)', vm.console()), vm.console()
 
 
 def daemons(vm):

@@ -39,6 +39,7 @@ IgnoreOnIsolate=yes
 [Service]
 ExecStart=/usr/local/sbin/tests-agent
 OOMScoreAdjust=-1000
+MemorySwapMax=0
 KillMode=process
 [Install]
 WantedBy=sysinit.target

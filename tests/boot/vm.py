@@ -5,10 +5,12 @@
         vm.sh('nbdctl status')                  # its output; must succeed
         vm.off()                                # a clean shutdown
 
-The agent is a static busybox on tmpfs that reads commands from the second serial port: it
+The agent is a static busybox in memory that reads commands from the second serial port: it
 answers even while the root filesystem does not.  Servers on this machine's 127.0.0.1 are
 at HOST in there.
 """
+import contextlib
+import json
 import pathlib
 import re
 import signal
@@ -46,7 +48,8 @@ class Vm:
                 '-serial', f'file:{self.console_file}',
                 '-serial', f'unix:{agent},server=on,wait=off',
                 '-netdev', 'user,id=n0', '-device', 'virtio-net-pci,netdev=n0',
-                '-device', 'virtio-rng-pci']
+                '-device', 'virtio-rng-pci',
+                '-qmp', f'unix:{self.path}/qmp.sock,server=on,wait=off']
         for disk in disks:
             argv += ['-drive', f'file={disk},format=raw,if=virtio,cache=unsafe']
         with open(self.path / 'qemu.out', 'wb') as out:
@@ -130,6 +133,25 @@ class Vm:
         if status != 0:
             self.fail(f'{script}: status {status}\n{output}')
         return output
+
+    # ---- the machine itself
+
+    @contextlib.contextmanager
+    def monitor(self):
+        """Tell QEMU something, or wait for something: tell('system_wakeup'), wait('SUSPEND')."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(60)
+            sock.connect(str(self.path / 'qmp.sock'))
+            file = sock.makefile('rw')
+
+            def tell(command):
+                print(json.dumps({'execute': command}), file=file, flush=True)
+
+            def wait(event):
+                while json.loads(file.readline()).get('event') != event:
+                    pass
+            tell('qmp_capabilities')
+            yield tell, wait
 
     # ---- the end
 
