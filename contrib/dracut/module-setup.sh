@@ -41,6 +41,8 @@ depends() {
 # called by dracut
 installkernel() {
     hostonly='' instmods nbd tls gcm chacha20poly1305
+    # The generic ciphers are what a machine without instructions for them has.
+    hostonly='' instmods -o ctr ghash_generic chacha_generic poly1305_generic
     hostonly='' instmods -o aesni_intel ghash_clmulni_intel chacha_x86_64 poly1305_x86_64
 }
 
