@@ -83,7 +83,7 @@ def test_devices_follow_their_configuration(guest, daemon):
         rows = config.change(one={'uri': b.uri})
         assert action(rows) == {'one': 'moved'} and 'uri' in rows['one']['keys']
         assert daemon.status('one')['uri'] == b.uri
-        assert guest.block(5, 'queue/io_timeout') in ('300', '20', '40', '50')
+        wait_until(lambda: guest.block(5, 'queue/io_timeout') == '300', what='its own setting')
         last = since(daemon, 'one')
         rows = config.change(rc=1, one={'uri': other.uri})
         assert action(rows) == {'one': 'not-moved'} and 'other data' in rows['one']['message']
