@@ -96,7 +96,9 @@ def test_an_errand_is_root_for_its_device_alone(guest, daemon):
         device = daemon.attach(server.uri, name='errand')
         server.stop()
         detach = ctl(guest, daemon, 'detach', device)
-        s = guest.proc_status(child(guest, daemon, f'flush {device[5:]}'))
+        pid = child(guest, daemon, f'flush {device[5:]}')
+        wait_until(lambda: guest.proc_status(pid)['Seccomp_filters'] == '2', 10, 'its filter')
+        s = guest.proc_status(pid)
         assert s['Uid'].split()[0] == '0' and (s['NoNewPrivs'], s['Seccomp']) == ('1', '2')
         for kind in ('CapPrm', 'CapEff', 'CapBnd'):
             assert int(s[kind], 16) == mask('sys_ptrace', 'dac_read_search'), kind
