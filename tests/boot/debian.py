@@ -20,7 +20,8 @@ while [ ! -e /run/agent/stop ]; do
     sync /root/w$((i % 20)) || echo "error: sync $i" >>/run/agent/log
     back=$(dd if=/root/w$((i % 20)) iflag=direct bs=64k 2>/dev/null | md5sum)
     [ "$back" = "$sum" ] || echo "error: data of $i" >>/run/agent/log
-    echo $i >/run/agent/count
+    echo $i >/run/agent/count.new       # it is never seen empty
+    /run/agent/bin/busybox mv /run/agent/count.new /run/agent/count
     /run/agent/bin/busybox sleep 0.2        # the machine has other work, too
 done
 echo end >>/run/agent/log
