@@ -335,8 +335,8 @@ int manager_open(struct manager *m, struct inherited *inherited)
 	r = inherited->handed_over ? 0 : notify_open(&m->notify);
 	if (r < 0)
 		log_warning("cannot tell systemd anything: %s", strerror(-r));
-	if (!inherited->handed_over && watchdog_start(m) < 0)
-		log_warning("cannot feed systemd's watchdog");
+	if (!inherited->handed_over)
+		watchdog_start(m);
 	r = open_kernel(m, STEAL_FD(inherited->genl));
 	if (r >= 0)
 		fdstore_genl(m);

@@ -126,12 +126,13 @@ static struct json_object *warnings(const struct device *d)
 {
 	struct json_object *list = json_object_new_array();
 	uint64_t busy = kworker_busy_since(d->manager->worker);
+	const char *program = programs_warning(d);
 	char text[128];
 
 	if (d->warning[0])
 		json_object_array_add(list, json_object_new_string(d->warning));
-	if (programs_warning(d))
-		json_object_array_add(list, json_object_new_string(programs_warning(d)));
+	if (program)
+		json_object_array_add(list, json_object_new_string(program));
 	tls_status_warnings(d, list);
 	if (d->save_error < 0) {
 		snprintf(text, sizeof(text), "its state cannot be saved (%s): the next nbdd "

@@ -267,8 +267,7 @@ static void await_end(struct takeover *t, struct manager *m)
 	t->manager = m;
 	if (sd_event_add_io(m->event, &t->end, t->sock, EPOLLIN, on_old_end, t) < 0)
 		log_error("cannot wait for the old nbdd to end");
-	if (watchdog_start(m) < 0)
-		log_warning("cannot feed systemd's watchdog");
+	watchdog_start(m);
 }
 
 int takeover_finish(struct takeover *t, struct manager *m)

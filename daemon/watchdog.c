@@ -2,6 +2,7 @@
 
 #include <systemd/sd-daemon.h>
 
+#include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/notify.h"
 #include "lib/util/clock.h"
@@ -21,11 +22,11 @@ static int feed(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-int watchdog_start(struct manager *m)
+void watchdog_start(struct manager *m)
 {
 	m->watchdog = sd_event_source_disable_unref(m->watchdog);
-	if (sd_watchdog_enabled(0, &m->watchdog_usec) <= 0)
-		return 0;
-	return sd_event_add_time_relative(m->event, &m->watchdog, CLOCK_MONOTONIC, 0,
-					  m->watchdog_usec / 20, feed, m);
+	if (sd_watchdog_enabled(0, &m->watchdog_usec) > 0 &&
+	    sd_event_add_time_relative(m->event, &m->watchdog, CLOCK_MONOTONIC, 0,
+				       m->watchdog_usec / 20, feed, m) < 0)
+		log_warning("cannot feed systemd's watchdog");
 }

@@ -3,10 +3,8 @@
  * sd_event_set_watchdog(3) waits when the manager does not read what it is told. */
 #pragma once
 
-#include "lib/util/macro.h"
-
 struct manager;
 
 /* Feed it from now on, if there is one for this process; again after the environment was
- * changed.  0 or -errno. */
-_must_check_ int watchdog_start(struct manager *m);
+ * changed.  What goes wrong is logged. */
+void watchdog_start(struct manager *m);

@@ -12,7 +12,7 @@ from tests.harness.service import Service
 from tests.harness.wait import Stopwatch, wait_until
 from tests.harness.workload import Workload
 from tests.kernel.disk import twin_servers
-from tests.kernel.tls_guest import install, nbds
+from tests.kernel.tls_guest import install, nbds, qemu_tls
 
 pytestmark = pytest.mark.guest
 SEED = int(os.environ.get('NBDD_KILLS_SEED', '0')) or random.randrange(1 << 32)
@@ -106,8 +106,7 @@ def test_replacements_in_the_middle_of_tls_moves(guest):
     at = install(guest)
     a, b = twin_servers(guest, 'replaced')
     for s in (a, b):
-        s.options += ['--object', f'tls-creds-x509,dir={at}/pki/server,verify-peer=yes,id=t,'
-                      'endpoint=server', '--tls-creds', 't']
+        s.options += qemu_tls(at)
     with a, b, Daemon(guest) as daemon:
         moves = Moves(guest, daemon, (a, b), (nbds(a), nbds(b)), reconnect_delay='20ms',
                       tls_certificates=f'{at}/pki/client', kernel_tls='require')

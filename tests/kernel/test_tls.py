@@ -10,7 +10,7 @@ from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
 from tests.kernel.cost import wake_ups
 from tests.kernel.disk import DISK_MB, mounted
-from tests.kernel.tls_guest import Misbehaving, install, nbds, tls_server
+from tests.kernel.tls_guest import Misbehaving, install, nbds, qemu_tls, tls_server
 
 pytestmark = pytest.mark.guest
 KILLS = 4                       # of each of the six servers
@@ -136,11 +136,6 @@ def test_a_server_that_breaks_tls_off_costs_a_connection_and_nothing_else(guest,
     assert 'I/O error' not in guest.dmesg()
 
 
-def warned(daemon):
-    return any("a relay could go on, but kernel-tls is 'require'" in w
-               for w in daemon.status('broken')['warnings'])
-
-
 def test_a_server_that_breaks_tls_off_at_the_hand_over_is_asked_again(guest, daemon, at):
     with Misbehaving(guest, at, 'early') as server:
         device = attach(daemon, server, at, 'early', reconnect_delay_max='500ms')
@@ -225,9 +220,7 @@ def nbd_server(guest, at):
 
 
 def qemu_nbd(guest, at):
-    return QemuNbd(guest, '/tmp/interop', tcp=True, options=[
-        '--object', f'tls-creds-x509,dir={at}/pki/server,verify-peer=yes,id=t,endpoint=server',
-        '--tls-creds', 't'])
+    return QemuNbd(guest, '/tmp/interop', tcp=True, options=qemu_tls(at))
 
 
 @pytest.mark.parametrize('kind', [nbd_server, qemu_nbd])

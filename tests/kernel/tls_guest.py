@@ -27,12 +27,16 @@ def tls_server(guest, at, name='disk', megabytes=DISK_MB, options=(), **address)
         *ONE_THREAD, '--tls=require', f'--tls-certificates={at}/pki/server', *options], **address)
 
 
+def qemu_tls(at, verify='yes'):
+    """Options of qemu-nbd: TLS with certificates."""
+    return ['--object', f'tls-creds-x509,dir={at}/pki/server,verify-peer={verify},id=t,'
+            'endpoint=server', '--tls-creds', 't']
+
+
 def cut_server(guest, at, name, verify='yes'):
     """qemu-nbd, for tests in which the client hangs up: nbdkit 1.32 may abort then."""
     guest.run(['truncate', '-s', f'{DISK_MB}M', f'/tmp/{name}'])
-    return QemuNbd(guest, f'/tmp/{name}', tcp=True, options=[
-        '--object', f'tls-creds-x509,dir={at}/pki/server,verify-peer={verify},id=t,'
-        'endpoint=server', '--tls-creds', 't'])
+    return QemuNbd(guest, f'/tmp/{name}', tcp=True, options=qemu_tls(at, verify))
 
 
 class Misbehaving(Server):
