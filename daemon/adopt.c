@@ -154,7 +154,7 @@ static void try_link(struct device *d)
 
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE && d->links[i].fd < 0 &&
-		    !d->links[i].relay.pid &&
+		    !d->links[i].relay.there &&
 		    nbdk_diag_ask(d->manager->diag, &d->links[i].sock, &info) == 0 &&
 		    !info.sure) {
 			if (errand_first_read(d, &d->errand, on_read) < 0)

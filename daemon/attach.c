@@ -91,7 +91,7 @@ enum device_state attach_start(struct device *d, const struct event_detail *e)
 		if (d->links[i].state == LINK_IDLE && !d->links[i].tried)
 			r = link_connect(&d->links[i]);
 	if (r < 0 && r != -EAGAIN) {
-		device_set_error(d, "cannot start a process: %s", strerror(-r));
+		device_set_error(d, "cannot start a process: %s", child_strerror(r));
 		return attach_give_up(d, CONTROL_ERROR_FAILED, FAILURE_BACKOFF);
 	}
 	return STATE_CONNECTING;

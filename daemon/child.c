@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/spawner.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
@@ -23,7 +23,7 @@
 
 /* Lives until the process is reaped; DONE is NULL once it was called or cancelled. */
 struct child {
-	pid_t pid;
+	pid_t pid;		/* 0: the spawner's, which reaps it and then closes the socket */
 	char what[16];
 	int sock;
 	size_t answers;		/* that it still owes */
@@ -42,9 +42,15 @@ static void child_free(struct child *c)
 	free(c);
 }
 
+/* The spawner kills those whose socket is shut down. */
 static void child_stop(struct child *c)
 {
 	c->done = NULL;
+	if (!c->pid) {
+		c->timer = sd_event_source_disable_unref(c->timer);
+		shutdown(c->sock, SHUT_WR);
+		return;
+	}
 	c->message = sd_event_source_disable_unref(c->message);
 	c->timer = sd_event_source_disable_unref(c->timer);
 	c->sock = fd_close(c->sock);
@@ -65,6 +71,13 @@ static void child_finish(struct child *c, const struct child_answer *answer)
 	done(answer, userdata);
 }
 
+static void child_ended(struct child *c)
+{
+	if (c->alive)
+		(*c->alive)--;
+	child_free(c);
+}
+
 static int on_message(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
 	_Alignas(16) char data[CHILD_MESSAGE_MAX];
@@ -79,6 +92,8 @@ static int on_message(sd_event_source *s, int fd, uint32_t revents, void *userda
 	answer.len = n > 0 ? (size_t)n : 0;
 	child_finish(c, &answer);
 	explicit_bzero(data, answer.len);	/* keys may have been in it */
+	if (answer.error == -ECHILD && !c->pid)
+		child_ended(c);
 	return 0;
 }
 
@@ -90,16 +105,15 @@ static int on_limit(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-/* A process that ended in another way than by its own will is worth a line. */
-static void log_end(const struct child *c, const siginfo_t *si)
+void child_log_end(const char *what, const siginfo_t *si)
 {
 	if (si->si_code == CLD_EXITED && si->si_status == CHILD_FAILED)
-		log_error("child '%s' could not give up its power, and did nothing", c->what);
+		log_error("child '%s' could not give up its power, and did nothing", what);
 	else if (si->si_code != CLD_EXITED && si->si_status == SIGSYS)
 		log_error("child '%s' was killed: it made a system call that its role does not "
-			  "have; the peer may have taken it over", c->what);
+			  "have; the peer may have taken it over", what);
 	else if (si->si_code != CLD_EXITED && si->si_status != SIGKILL)
-		log_error("child '%s' was killed by signal %d (%s)", c->what, si->si_status,
+		log_error("child '%s' was killed by signal %d (%s)", what, si->si_status,
 			  strsignal(si->si_status));
 }
 
@@ -108,12 +122,10 @@ static int on_exit_(sd_event_source *s, const siginfo_t *si, void *userdata)
 {
 	struct child *c = userdata;
 
-	log_end(c, si);
-	if (c->alive)
-		(*c->alive)--;
+	child_log_end(c->what, si);
 	while (c->done)
 		on_message(c->message, c->sock, 0, c);
-	child_free(c);
+	child_ended(c);
 	return 0;
 }
 
@@ -127,7 +139,7 @@ static int close_others(int *kept)
 	return close_range(*kept >= 0 ? CHILD_KEPT + 1 : CHILD_KEPT, ~0u, 0) < 0 ? -errno : 0;
 }
 
-static _noreturn_ void child_main(const struct child_spec *spec, int sock, pid_t parent)
+void child_main(const struct child_spec *spec, int sock, pid_t parent)
 {
 	sigset_t none;
 	int kept = -1, r;
@@ -159,23 +171,34 @@ static _noreturn_ void child_main(const struct child_spec *spec, int sock, pid_t
 
 static int child_watch(struct child *c, sd_event *event, const struct child_spec *spec)
 {
-	int r = 0;
+	int r = sd_event_add_io(event, &c->message, c->sock, EPOLLIN, on_message, c);
 
-	if (!spec->lasting)
-		r = sd_event_add_io(event, &c->message, c->sock, EPOLLIN, on_message, c);
-	if (r >= 0 && !spec->lasting)
+	if (r >= 0)
 		r = sd_event_add_time_relative(event, &c->timer, CLOCK_BOOTTIME,
 					       spec->limit_usec, USEC_PER_MSEC, on_limit, c);
-	if (r >= 0)
+	if (r >= 0 && c->pid)
 		r = sd_event_add_child(event, &c->reaper, c->pid, WEXITED, on_exit_, c);
 	return r;
+}
+
+/* Its process; SOCK is its end of the pair. */
+static int child_make(struct child *c, const struct child_spec *spec, int sock)
+{
+	pid_t parent = getpid();
+
+	if (spec->spawner)
+		return spawner_ask(spec->spawner, spec->role, spec->what, sock, spec->job,
+				   spec->kept);
+	c->pid = fork();
+	if (c->pid == 0)
+		child_main(spec, sock, parent);
+	return c->pid < 0 ? -errno : 0;
 }
 
 int child_start(sd_event *event, const struct child_spec *spec, child_done_fn done,
 		void *userdata, struct child **ret)
 {
 	struct child *c = calloc(1, sizeof(*c));
-	pid_t parent = getpid();
 	int pair[2], r;
 
 	if (!c)
@@ -187,10 +210,7 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 	}
 	c->sock = pair[0];
 	c->answers = MAX(spec->answers, (size_t)1);
-	c->pid = fork();
-	if (c->pid == 0)
-		child_main(spec, pair[1], parent);
-	r = c->pid < 0 ? -errno : 0;
+	r = child_make(c, spec, pair[1]);
 	fd_close(pair[1]);
 	if (r >= 0)
 		r = child_watch(c, event, spec);
@@ -212,25 +232,11 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 	return 0;
 }
 
-int child_start_lasting(sd_event *event, const struct child_spec *spec, int *ret_sock,
-			int *ret_pidfd, pid_t *ret_pid)
+const char *child_strerror(int r)
 {
-	struct child *c;
-	int r = child_start(event, spec, NULL, NULL, &c), pidfd;
-
-	if (r < 0)
-		return r;
-	/* It has not been reaped: the number is its own. */
-	pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
-	if (pidfd < 0) {
-		r = -errno;
-		child_stop(c);
-		return r;
-	}
-	*ret_sock = STEAL_FD(c->sock);
-	*ret_pidfd = pidfd;
-	*ret_pid = c->pid;
-	return 0;
+	return r == -EOWNERDEAD ? "the process that makes connections has ended; start nbdd anew "
+				  "(`nbdd --replace`)"
+	       : r == -ECHILD ? "the process died" : strerror(-r);
 }
 
 struct child *child_cancel(struct child *c)

@@ -20,7 +20,8 @@
 /* One process, and whom it works for. */
 struct group {
 	struct connectors *all;
-	struct connector_job job;	/* valid until the fork */
+	struct connector_job job;	/* valid until it is written down */
+	struct job order;		/* ... here */
 	struct connector *members[CONNECTOR_TASKS_MAX];	/* NULL: answered, or cancelled */
 	size_t waiting;			/* members that are not */
 	uint32_t answered;		/* a bit a task */
@@ -42,6 +43,7 @@ struct connector {
 
 struct connectors {
 	sd_event *event;
+	const struct spawner *spawner;
 	const struct sandbox *sandbox;
 	unsigned n_groups;
 	struct group *gathering;
@@ -89,7 +91,7 @@ static void check_answer(const struct child_answer *answer, struct connection *c
 		fail(r, FAILURE_BACKOFF, "the connector process died");
 	else if (answer->error < 0)
 		fail(r, FAILURE_BACKOFF, "no connector process: %s",
-		     strerror(-answer->error));
+		     child_strerror(answer->error));
 	else if (a->error) {
 		r->failure = MIN(a->failure, (uint32_t)FAILURE_PERMANENT);
 		clean_text(r->message, sizeof(r->message), a->message,
@@ -146,6 +148,7 @@ static void group_release(struct group *g)
 		return;
 	forget_gathering(g);
 	child_cancel(g->child);
+	job_free(&g->order);
 	g->all->n_groups--;
 	free(g);
 }
@@ -230,20 +233,69 @@ static struct group *find_group(const struct connectors *all, const struct conne
 	return NULL;
 }
 
-static int group_fork(struct group *g)
+/* KEPT: the connected socket of a path, or -1. */
+static int group_spawn(struct group *g, int kept)
 {
-	struct tls_secrets *secrets = g->job.tasks[0].tls.secrets;
-	int r;
+	int r = connector_job_write(&g->job, &g->order);
 
-	tls_secrets_expose(secrets, true);
-	r = child_start(g->all->event, &(struct child_spec){
-				.what = g->what, .prepare = connector_prepare,
-				.run = connector_main, .arg = &g->job,
-				.sandbox = g->all->sandbox, .role = SANDBOX_DIAL,
+	if (r < 0)
+		return r;
+	return child_start(g->all->event, &(struct child_spec){
+				.what = g->what, .spawner = g->all->spawner,
+				.role = SANDBOX_DIAL, .job = g->order.fd, .kept = kept,
 				.limit_usec = g->limit_usec, .answers = g->job.n },
 			on_answer, g, &g->child);
-	tls_secrets_expose(secrets, false);
-	return r;
+}
+
+static void group_fail(struct group *g, int error)
+{
+	g->handling = true;
+	fail_all(g, error);
+	g->handling = false;
+	group_release(g);
+}
+
+/* The socket of a path, or why there is none. */
+static void on_reached(const struct child_answer *answer, void *userdata)
+{
+	const int32_t *error = answer->data;
+	struct connect_answer a = {};
+	struct group *g = userdata;
+	int r = 0;
+
+	g->child = NULL;
+	if (answer->error || answer->len != sizeof(*error) || (!*error && answer->fd < 0)) {
+		r = answer->error ? answer->error : -EPROTO;
+	} else if (*error) {
+		connector_not_reached(&a, server_of_group(g), *error);
+		on_answer(&(struct child_answer){ .data = &a, .len = sizeof(a), .fd = -1 }, g);
+	} else {
+		r = group_spawn(g, answer->fd);
+	}
+	fd_close(answer->fd);
+	if (r < 0)
+		group_fail(g, r);
+}
+
+/* A path may be on the very disk that is away, and its permissions are for root. */
+static int group_reach(struct group *g, const struct server *s)
+{
+	char what[sizeof(g->what)];
+
+	snprintf(what, sizeof(what), "reach %s", g->what + strlen("connect "));
+	return child_start(g->all->event, &(struct child_spec){
+				.what = what, .sandbox = g->all->sandbox,
+				.role = SANDBOX_REACH, .run = connector_reach,
+				.arg = (void *)s, .limit_usec = g->limit_usec },
+			on_reached, g, &g->child);
+}
+
+static int group_fork(struct group *g)
+{
+	const struct server *s = server_of_group(g);
+
+	return s->addresses[0].addr.ss_family == AF_UNIX ? group_reach(g, s)
+							  : group_spawn(g, -1);
 }
 
 /* Whoever left before is not dialled for. */
@@ -274,12 +326,8 @@ static int on_start(sd_event_source *source, uint64_t usec, void *userdata)
 		all->gathering = g->next;
 		drop_cancelled(g);
 		r = group_fork(g);
-		if (r >= 0)
-			continue;
-		g->handling = true;
-		fail_all(g, r);
-		g->handling = false;
-		group_release(g);
+		if (r < 0)
+			group_fail(g, r);
 	}
 	return 0;
 }
@@ -291,7 +339,7 @@ static struct group *group_new(struct connectors *all, const struct connector_sp
 	if (!g)
 		return NULL;
 	g->all = all;
-	g->job.sandbox = all->sandbox;
+	g->order = JOB_NULL;
 	g->limit_usec = s->limit_usec;
 	snprintf(g->what, sizeof(g->what), "connect %s", s->name);
 	all->n_groups++;
@@ -382,7 +430,8 @@ bool connectors_busy(const struct connectors *all)
 	return all->n_groups >= PROCESSES_MAX;
 }
 
-int connectors_new(sd_event *event, const struct sandbox *sandbox, struct connectors **ret)
+int connectors_new(sd_event *event, const struct spawner *spawner, const struct sandbox *sandbox,
+		   struct connectors **ret)
 {
 	struct connectors *all = calloc(1, sizeof(*all));
 	int r;
@@ -390,6 +439,7 @@ int connectors_new(sd_event *event, const struct sandbox *sandbox, struct connec
 	if (!all)
 		return -ENOMEM;
 	all->event = event;
+	all->spawner = spawner;
 	all->sandbox = sandbox;
 	r = sd_event_add_time_relative(event, &all->start, CLOCK_MONOTONIC, 0, 1, on_start, all);
 	if (r >= 0)

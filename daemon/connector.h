@@ -67,7 +67,8 @@ struct connector_spec {
 	void *userdata;
 };
 
-int connectors_new(sd_event *event, const struct sandbox *sandbox, struct connectors **ret);
+int connectors_new(sd_event *event, const struct spawner *spawner, const struct sandbox *sandbox,
+		   struct connectors **ret);
 /* Every connector has ended or was cancelled.  NULL is fine. */
 void connectors_free(struct connectors *all);
 /* Are as many processes at work as may be?  Another connector would get -EAGAIN. */

@@ -10,6 +10,8 @@
 
 #include <libnbd.h>
 #include <nbdd.h>
+#include "daemon/log.h"
+#include "daemon/tls_image.h"
 #include "lib/util/cleanup.h"
 
 #define WAY_PAUSE_MSEC	5
@@ -19,21 +21,47 @@ static const struct server *server_of(const struct connector_task *t)
 	return target_server(t->target);
 }
 
-/* A Unix socket is opened before power is dropped: its permissions are for root.  So is a
- * vsock, for which no other connector needs the power then. */
-int connector_prepare(void *arg)
+/* A vsock is connected before power is dropped, and no other connector needs the calls for it
+ * then.  The socket of a path comes connected: its permissions are for root. */
+static int reach(const struct connector_job *job, int kept)
 {
-	const struct connector_job *job = arg;
 	const struct server *s = server_of(&job->tasks[0]);
 	const struct nbdd_address *a = &s->addresses[0];
 	_cleanup_close_ int fd = -1;
 
-	if (!server_is_local(s))
-		return -1;
-	fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (a->addr.ss_family != AF_VSOCK)
+		return kept;
+	fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (const struct sockaddr *)&a->addr, a->len) < 0)
 		return -errno;
 	return STEAL_FD(fd);
+}
+
+void connector_reach(int sock, int kept, void *arg)
+{
+	const struct server *s = arg;
+	const struct nbdd_address *a = &s->addresses[0];
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool done = fd >= 0 && connect(fd, (const struct sockaddr *)&a->addr, a->len) == 0;
+	int32_t error = done ? 0 : errno;
+
+	fd_send(sock, &error, sizeof(error), &fd, done);
+}
+
+int connector_prepare(void *arg)
+{
+	struct child_given *given = arg;
+	struct connector_job *job;
+	int r = job_map(given->job, &given->mapped);
+
+	if (r >= 0)
+		r = connector_job_read(&given->mapped, &job);
+	if (r < 0) {
+		log_error("a connector cannot use its job: %s", strerror(-r));
+		_exit(1);
+	}
+	given->work = job;
+	return reach(job, given->kept);
 }
 
 static const struct {
@@ -64,7 +92,7 @@ static enum connect_failure classify(int error)
 	return FAILURE_PERMANENT;
 }
 
-static void answer_dial_error(struct connect_answer *a, const struct server *s, int error)
+void connector_not_reached(struct connect_answer *a, const struct server *s, int error)
 {
 	a->error = error;
 	a->failure = error == ENOENT ? FAILURE_SOON : classify(error);
@@ -171,7 +199,7 @@ static int dial(const struct connector_task *t, int kept, struct connect_answer 
 	int fd = kept;
 
 	if (server_is_local(s) && kept < 0) {
-		answer_dial_error(a, s, -kept);
+		connector_not_reached(a, s, -kept);
 		return -1;
 	}
 	if (!server_is_local(s))
@@ -200,20 +228,21 @@ static void send_answer(int sock, const struct connect_answer *a, int fd)
 		poll(NULL, 0, WAY_PAUSE_MSEC);
 }
 
-static void serve_one(const struct connector_job *job, int sock, int kept)
+static void serve_one(const struct connector_job *job, const struct sandbox *sandbox, int sock,
+		      int kept)
 {
 	const struct connector_task *t = &job->tasks[0];
 	struct connect_answer a = {};
 	int fd = dial(t, kept, &a);
 
-	if (sandbox_filter(job->sandbox, SANDBOX_NEGOTIATE) < 0)
+	if (sandbox_filter(sandbox, SANDBOX_NEGOTIATE) < 0)
 		return;
 	if (t->target->preinit_size)
 		a.info.size = t->target->preinit_size;
 	else if (fd >= 0)
 		fd = shake_hands(t, fd, &a);
-	if (t->tls.secrets)
-		tls_secrets_wipe(t->tls.secrets);
+	if (t->tls.image)
+		explicit_bzero(t->tls.image, tls_image_size(t->tls.image));
 	send_answer(sock, &a, fd);
 }
 
@@ -289,7 +318,8 @@ static size_t wait_all(struct pollfd *fds, const struct talk *talks, size_t n)
 }
 
 /* One that does not answer holds none of the others up. */
-static void serve_several(const struct connector_job *job, int sock)
+static void serve_several(const struct connector_job *job, const struct sandbox *sandbox,
+			  int sock)
 {
 	struct talk talks[CONNECTOR_TASKS_MAX] = {};
 	struct pollfd fds[CONNECTOR_TASKS_MAX];
@@ -301,7 +331,7 @@ static void serve_several(const struct connector_job *job, int sock)
 		if (talks[i].fd < 0)
 			answer(sock, i, &a, -1);
 	}
-	if (sandbox_filter(job->sandbox, SANDBOX_NEGOTIATE) < 0)
+	if (sandbox_filter(sandbox, SANDBOX_NEGOTIATE) < 0)
 		return;
 	for (size_t i = 0; i < job->n; i++)
 		if (talks[i].fd >= 0)
@@ -314,10 +344,11 @@ static void serve_several(const struct connector_job *job, int sock)
 
 void connector_main(int sock, int kept, void *arg)
 {
-	const struct connector_job *job = arg;
+	const struct child_given *given = arg;
+	const struct connector_job *job = given->work;
 
 	if (job->n == 1)
-		serve_one(job, sock, kept);
+		serve_one(job, given->sandbox, sock, kept);
 	else
-		serve_several(job, sock);
+		serve_several(job, given->sandbox, sock);
 }

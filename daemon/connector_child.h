@@ -14,7 +14,6 @@ struct connector_task {
 
 /* More than one only when they are with the same server, over TCP, without TLS or samples. */
 struct connector_job {
-	const struct sandbox *sandbox;
 	struct connector_task tasks[CONNECTOR_TASKS_MAX];
 	size_t n;
 };
@@ -32,6 +31,17 @@ struct connect_answer {
 };
 _Static_assert(sizeof(struct connect_answer) <= CHILD_MESSAGE_MAX, "must fit one message");
 
-/* See struct child_spec; ARG is the job. */
+/* See struct child_spec; ARG is a struct child_given, whose job connector_job_write made, and
+ * which has the connected socket of a server's path. */
 int connector_prepare(void *arg);
 void connector_main(int sock, int kept, void *arg);
+/* Before it, for a server's path, in a child that is root; ARG is a struct server.  Answers 0 with
+ * the connected socket, or an errno: an int32_t. */
+void connector_reach(int sock, int kept, void *arg);
+/* The answer of a task whose server S could not be reached: ERROR is an errno. */
+void connector_not_reached(struct connect_answer *a, const struct server *s, int error);
+
+/* connector_job.c: a job to be passed, and in the child the same again, which points into
+ * FROM.  0, -EPROTO, or another -errno. */
+_must_check_ int connector_job_write(const struct connector_job *job, struct job *ret);
+_must_check_ int connector_job_read(const struct job *from, struct connector_job **ret);

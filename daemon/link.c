@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -103,12 +104,56 @@ static int take_connection(struct link *l, const struct connection *c)
 	}
 	l->info = c->info;
 	l->tls = c->tls;
-	l->state = LINK_READY;
+	l->state = l->relay.there ? LINK_CONNECTING : LINK_READY;
 	describe_peer(l);
 	link_set_keepalive(l);
 	if (nbdk_sock_identify(l->fd, &l->sock) < 0)
 		l->sock = (struct nbdk_sock){};
 	return 0;
+}
+
+static void tell(struct link *l, const struct event_detail *e)
+{
+	struct device *d = l->device;
+	struct manager *m = d->manager;
+
+	if (l->state == LINK_READY)
+		device_event(d, l->candidate ? EV_CANDIDATE : EV_SOCKET, e);
+	else
+		device_event(d, l->candidate ? EV_CANDIDATE_FAILED : EV_FAILED, e);
+	manager_kick(m);
+}
+
+static void tell_no_relay(struct link *l, int error)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "cannot start a relay: %s", child_strerror(error));
+	tell(l, &(struct event_detail){ .link = l, .failure = FAILURE_BACKOFF, .text = text });
+}
+
+void link_relayed(struct link *l, int r)
+{
+	_cleanup_free_ struct digests *digests = STEAL_PTR(l->digests);
+
+	if (r < 0) {
+		link_reset(l);
+		tell_no_relay(l, r);
+		return;
+	}
+	l->state = LINK_READY;
+	tell(l, &(struct event_detail){ .link = l, .digests = digests });
+}
+
+/* Not before its relay has begun: an nbdd that comes after us has to know which one it is. */
+static int await_relay(struct link *l, const struct digests *digests)
+{
+	l->digests = digests ? malloc(sizeof(*digests)) : NULL;
+	if (digests && !l->digests)
+		return -ENOMEM;
+	if (digests)
+		*l->digests = *digests;
+	return link_relay_await(l);
 }
 
 static void on_connector(const struct connector_result *result, void *userdata)
@@ -117,7 +162,6 @@ static void on_connector(const struct connector_result *result, void *userdata)
 	struct link *l = userdata;
 	struct device *d = l->device;
 	struct manager *m = d->manager;
-	char text[128];
 	int r = 0;
 
 	l->connector = NULL;
@@ -131,21 +175,19 @@ static void on_connector(const struct connector_result *result, void *userdata)
 			return;
 		r = 0;
 	}
-	if (result->connection)
-		r = take_connection(l, result->connection);
-	if (r < 0) {
-		e.failure = FAILURE_BACKOFF;
-		e.text = text;
-		snprintf(text, sizeof(text), "cannot start a relay: %s", strerror(-r));
-	}
 	if (!l->candidate && (result->connection || result->failure == FAILURE_PERMANENT))
 		retry_server_answers(m, target_server(&d->target),
 				     result->connection);
-	if (result->connection && r >= 0)
-		device_event(d, l->candidate ? EV_CANDIDATE : EV_SOCKET, &e);
+	if (result->connection)
+		r = take_connection(l, result->connection);
+	if (r >= 0 && l->state == LINK_CONNECTING)
+		r = await_relay(l, result->digests);
+	if (r < 0)
+		link_relayed(l, r);
+	else if (l->state != LINK_CONNECTING)
+		tell(l, &e);
 	else
-		device_event(d, l->candidate ? EV_CANDIDATE_FAILED : EV_FAILED, &e);
-	manager_kick(m);
+		manager_kick(m);
 }
 
 static int connect_to(struct link *l, const struct target *target, const struct tls_plan *tls,
@@ -275,7 +317,7 @@ static bool found_dead(const struct link *l)
 {
 	struct nbdk_sock_info info;
 
-	if (l->relay.pid)
+	if (l->relay.there)
 		return link_relay_dead(l);
 	return nbdk_diag_ask(l->device->manager->diag, &l->sock, &info) == 0 && !info.alive;
 }
@@ -312,7 +354,7 @@ void link_find_dead(struct device *d)
 		if (l->state != LINK_ALIVE || l->fd >= 0 || !found_dead(l))
 			continue;
 		device_event(d, EV_LINK_DEAD, &(struct event_detail){
-			.link = l, .text = l->cut_why ? l->cut_why : l->relay.pid ?
+			.link = l, .text = l->cut_why ? l->cut_why : l->relay.there ?
 				link_relay_why(l) : "ended" });
 		d = manager_find_index(m, index);
 	}
@@ -325,7 +367,7 @@ int link_cut(struct link *l, const char *why)
 	l->cut_why = why;
 	if (l->fd >= 0)
 		return shutdown(l->fd, SHUT_RDWR) < 0 ? -errno : 0;
-	if (l->relay.pid)
+	if (l->relay.there)
 		return link_relay_kill(l);
 	r = nbdk_diag_abort(l->device->manager->diag, &l->sock);
 	return r == -ENOENT ? 0 : r;
@@ -342,6 +384,8 @@ void link_reset(struct link *l)
 		fdstore_drop_link(l);
 	l->fd = fd_close(l->fd);
 	link_relay_end(l);
+	free(l->digests);
+	l->digests = NULL;
 	l->state = LINK_IDLE;
 	l->since_real_usec = 0;
 	l->sock = (struct nbdk_sock){};

@@ -14,7 +14,7 @@ struct device;
 
 enum link_state {
 	LINK_IDLE,		/* waits for its turn or its retry */
-	LINK_CONNECTING,	/* a connector is at work */
+	LINK_CONNECTING,	/* a connector is at work, or the relay is to begin */
 	LINK_READY,		/* negotiated; not yet in the kernel */
 	LINK_HANDED,		/* the kernel is being given it */
 	LINK_ALIVE,
@@ -30,6 +30,7 @@ struct link {
 	struct export_info info;	/* of the connection in state READY */
 	struct link_tls tls;		/* of the connection, from READY on */
 	struct link_relay relay;	/* what does its TLS, if the kernel does not */
+	struct digests *digests;	/* for the one who waits for that; NULL: none */
 	uint64_t tls_records;		/* with its key, when last looked at, */
 	uint64_t tls_looked_usec;	/* monotonic; 0: not yet */
 	struct nbdk_sock sock;		/* of FD, and of a link without one */
@@ -72,3 +73,5 @@ void link_find_dead(struct device *d);
 /* Make a live connection die now; the watch will tell, with WHY (static text).  0, or
  * -EOPNOTSUPP: its descriptor is lost, it has no relay, and the kernel can do nothing about it. */
 int link_cut(struct link *l, const char *why);
+/* Its relay has begun (0), or will not (-errno): the one who asked for a connection is told. */
+void link_relayed(struct link *l, int r);

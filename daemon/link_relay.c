@@ -2,11 +2,9 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "daemon/device.h"
@@ -14,6 +12,7 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/pump.h"
+#include "daemon/spawner.h"
 #include "daemon/tls_watch.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
@@ -27,16 +26,15 @@ int link_relay_start(struct link *l, int fd, const struct nbdd_tls_state *state)
 {
 	const struct manager *m = l->device->manager;
 	struct relay relay;
-	int r = relay_start(m->event, m->sandbox, l->device->name, fd, state, tls_records_max(),
+	int r = relay_start(m->options.spawner, l->device->name, fd, state, tls_records_max(),
 			    &relay);
 
 	if (r < 0) {
 		fd_close(fd);
 		return r;
 	}
-	l->relay = (struct link_relay){ .pid = relay.pid, .started = relay.started,
-					.pidfd = relay.pidfd,
-					.sock = relay.sock, .server_fd = fd };
+	l->relay = (struct link_relay){ .there = true, .pidfd = -1, .sock = relay.sock,
+					.server_fd = fd };
 	l->fd = relay.kernel;
 	return 0;
 }
@@ -61,7 +59,7 @@ void link_relay_adopt(struct link *l, pid_t pid, uint64_t started)
 			   strerror(-pidfd));
 		return;
 	}
-	l->relay = (struct link_relay){ .pid = pid, .started = started,
+	l->relay = (struct link_relay){ .there = true, .pid = pid, .started = started,
 					.pidfd = -1, .sock = -1, .server_fd = -1 };
 	if (pidfd >= 0)
 		l->relay.pidfd = pidfd;
@@ -69,18 +67,40 @@ void link_relay_adopt(struct link *l, pid_t pid, uint64_t started)
 
 int link_server_fd(const struct link *l)
 {
-	return l->relay.pid ? l->relay.server_fd : l->fd;
+	return l->relay.there ? l->relay.server_fd : l->fd;
+}
+
+/* An nbdd that comes after us can tell which process it is. */
+static void begins(struct link *l, pid_t pid)
+{
+	struct link_relay *r = &l->relay;
+	int pidfd;
+
+	if (r->pid)
+		return;
+	pidfd = relay_identify(pid, r->sock, &r->started);
+	if (pidfd < 0) {
+		if (pidfd != -ESRCH)
+			device_log(l->device, LOG_WARNING, "cannot look after relay process %d: %s",
+				   pid, strerror(-pidfd));
+		return;
+	}
+	r->pid = pid;
+	r->pidfd = pidfd;
 }
 
 /* One message: its news, or 0 for none.  It has met the server's bytes: no text is taken as
  * it comes. */
-static uint32_t take_news(struct link_relay *r)
+static uint32_t take_news(struct link *l)
 {
+	struct link_relay *r = &l->relay;
 	struct relay_message m;
-	ssize_t n = recv(r->sock, &m, sizeof(m), MSG_DONTWAIT);
+	pid_t pid;
 
-	if (n != sizeof(m))
+	if (relay_receive(r->sock, &m, &pid) <= 0)
 		return 0;
+	if (m.news == RELAY_BEGINS)
+		begins(l, pid);
 	if (m.news == RELAY_ENDS)
 		clean_text(r->why, sizeof(r->why), m.why, strnlen(m.why, sizeof(m.why)));
 	return m.news;
@@ -101,7 +121,7 @@ static int on_news(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 	struct link *l = userdata;
 	struct link_relay *r = &l->relay;
 
-	if (take_news(r) == RELAY_KEY_USED) {
+	if (take_news(l) == RELAY_KEY_USED) {
 		device_log(l->device, LOG_NOTICE, "one TLS key was used for %llu records: "
 			   "connecting anew for another",
 			   (unsigned long long)tls_records_max());
@@ -112,13 +132,51 @@ static int on_news(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 	return 0;
 }
 
+static void end_wait(struct link_relay *r)
+{
+	r->news = sd_event_source_disable_unref(r->news);
+	r->late = sd_event_source_disable_unref(r->late);
+}
+
+static int on_begin(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	struct link *l = userdata;
+
+	end_wait(&l->relay);
+	(void)take_news(l);
+	link_relayed(l, l->relay.pid ? 0 : -ECHILD);
+	return 0;
+}
+
+static int on_no_begin(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct link *l = userdata;
+
+	end_wait(&l->relay);
+	link_relayed(l, -ETIMEDOUT);
+	return 0;
+}
+
+int link_relay_await(struct link *l)
+{
+	sd_event *event = l->device->manager->event;
+	struct link_relay *relay = &l->relay;
+	int r = sd_event_add_io(event, &relay->news, relay->sock, EPOLLIN, on_begin, l);
+
+	if (r >= 0)
+		r = sd_event_add_time_relative(event, &relay->late, CLOCK_BOOTTIME,
+					       l->device->keys.connect_timeout_usec,
+					       USEC_PER_MSEC, on_no_begin, l);
+	return r;
+}
+
 void link_relay_watch(struct link *l)
 {
 	sd_event *event = l->device->manager->event;
 	struct link_relay *relay = &l->relay;
 	int r = 0;
 
-	if (!relay->pid)
+	if (!relay->there)
 		return;
 	if (relay->sock >= 0)
 		r = sd_event_add_io(event, &relay->news, relay->sock, EPOLLIN, on_news, l);
@@ -132,9 +190,9 @@ const char *link_relay_why(struct link *l)
 {
 	struct link_relay *r = &l->relay;
 
-	if (!r->pid)
+	if (!r->there)
 		return NULL;
-	while (r->sock >= 0 && !r->why[0] && take_news(r))
+	while (r->sock >= 0 && !r->why[0] && take_news(l))
 		;
 	return r->why[0] ? r->why : r->sock < 0 ? "its relay process has ended"
 		: "the relay process died";
@@ -143,24 +201,26 @@ const char *link_relay_why(struct link *l)
 /* ---- the end ---- */
 
 struct leaving {
+	const struct spawner *spawner;
 	int pidfd;
 	sd_event_source *timer;
 };
 
 bool link_relay_dead(const struct link *l)
 {
-	return l->relay.pid && (l->relay.pidfd < 0 || has_ended(l->relay.pidfd));
+	return l->relay.there && (l->relay.pidfd < 0 || has_ended(l->relay.pidfd));
 }
 
-static int kill_relay(int pidfd)
+static int kill_relay(const struct spawner *spawner, int pidfd)
 {
-	return pidfd < 0 || syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0 ||
-	       errno == ESRCH ? 0 : -errno;
+	return pidfd < 0 ? 0 : spawner_kill(spawner, pidfd);
 }
 
 int link_relay_kill(const struct link *l)
 {
-	return l->relay.pid ? kill_relay(l->relay.pidfd) : -EOPNOTSUPP;
+	if (!l->relay.there)
+		return -EOPNOTSUPP;
+	return kill_relay(l->device->manager->options.spawner, l->relay.pidfd);
 }
 
 static int on_late(sd_event_source *s, uint64_t usec, void *userdata)
@@ -169,7 +229,7 @@ static int on_late(sd_event_source *s, uint64_t usec, void *userdata)
 
 	if (!has_ended(l->pidfd)) {
 		log_warning("a relay did not end when it should have: killed");
-		(void)kill_relay(l->pidfd);
+		(void)kill_relay(l->spawner, l->pidfd);
 	}
 	sd_event_source_disable_unref(l->timer);
 	fd_close(l->pidfd);
@@ -177,13 +237,14 @@ static int on_late(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static void see_off(sd_event *event, int pidfd)
+static void see_off(const struct manager *m, int pidfd)
 {
 	struct leaving *l = pidfd < 0 || has_ended(pidfd) ? NULL : calloc(1, sizeof(*l));
 
 	if (l) {
+		l->spawner = m->options.spawner;
 		l->pidfd = pidfd;
-		if (sd_event_add_time_relative(event, &l->timer, CLOCK_BOOTTIME, END_USEC,
+		if (sd_event_add_time_relative(m->event, &l->timer, CLOCK_BOOTTIME, END_USEC,
 					       USEC_PER_SEC, on_late, l) >= 0)
 			return;
 		free(l);
@@ -195,9 +256,9 @@ void link_relay_end(struct link *l)
 {
 	struct link_relay *r = &l->relay;
 
-	if (!r->pid)
+	if (!r->there)
 		return;
-	sd_event_source_disable_unref(r->news);
+	end_wait(r);
 	sd_event_source_disable_unref(r->death);
 	fd_close(r->sock);
 	fd_close(r->server_fd);
@@ -205,6 +266,6 @@ void link_relay_end(struct link *l)
 	if (l->device->manager->leaving)
 		fd_close(r->pidfd);
 	else
-		see_off(l->device->manager->event, r->pidfd);
+		see_off(l->device->manager, r->pidfd);
 	*r = (struct link_relay){};
 }

@@ -10,19 +10,22 @@
 struct link;
 
 struct link_relay {
-	pid_t pid;			/* 0: there is none, and the rest says nothing */
-	uint64_t started;		/* as in struct relay */
-	int pidfd;
+	bool there;			/* or the rest says nothing */
+	pid_t pid;			/* 0: it has not told yet, nor what follows */
+	uint64_t started;		/* clock ticks since the boot: with PID, which it is */
+	int pidfd;			/* -1 also: it has ended */
 	int sock;			/* struct relay_message come from it; -1: taken over */
 	int server_fd;			/* duplicate of its socket to the server; the same */
 	char why[RELAY_WHY_MAX];	/* it ended, or "" */
-	sd_event_source *news;
+	sd_event_source *news, *late;
 	sd_event_source *death;
 };
 
 /* The connector's connection over FD, the server's socket, goes on by a relay: l->fd is then
  * the socket for the kernel.  0, or -errno and FD is closed. */
 _must_check_ int link_relay_start(struct link *l, int fd, const struct nbdd_tls_state *state);
+/* Then wait until it has begun, or will not: link_relayed.  0 or -errno. */
+_must_check_ int link_relay_await(struct link *l);
 /* It was started by an earlier nbdd as PID (0: none, or unknown) at STARTED. */
 void link_relay_adopt(struct link *l, pid_t pid, uint64_t started);
 /* It has one, and that is dead. */

@@ -294,7 +294,7 @@ static int prepare(struct manager *m)
 
 	if (r < 0)
 		return r;
-	r = connectors_new(m->event, m->sandbox, &m->connectors);
+	r = connectors_new(m->event, m->options.spawner, m->sandbox, &m->connectors);
 	if (r < 0)
 		return fail(r, "cannot set up the event loop");
 	r = state_boot_id(m->boot_id);

@@ -19,6 +19,7 @@ struct device;
 struct watchers;
 struct followers;
 struct programs;
+struct spawner;
 struct varlink_server;
 struct store;
 struct notify;
@@ -31,6 +32,7 @@ struct manager_options {
 	const char *config, *nbdtab, *runtime_dir;
 	bool replace;			/* take over from an nbdd that runs */
 	struct programs *programs;	/* what runs them; NULL: nothing */
+	struct spawner *spawner;	/* of connectors, relays, resolvers */
 };
 
 struct manager {
@@ -39,7 +41,7 @@ struct manager {
 	struct kworker *worker;
 	struct nbdk_events *links;
 	struct nbdk_net *net;
-	struct sandbox *sandbox;	/* of all children */
+	struct sandbox *sandbox;	/* of our own children */
 	struct nbdk_diag *diag;		/* for links whose descriptors are lost */
 	struct notify *notify;		/* NULL: nobody wants to know */
 	struct store *store;		/* NULL: cannot be opened now */

@@ -350,11 +350,11 @@ enum device_state move_begin(struct device *d, const struct event_detail *e)
 	int r;
 
 	mv->phase = MOVE_RESOLVE;
-	r = resolver_start(m->event, d->name, &mv->keys, m->sandbox, &m->n_resolvers,
+	r = resolver_start(m->event, d->name, &mv->keys, m->options.spawner, &m->n_resolvers,
 			   on_resolved, d, &mv->resolver);
 	if (r < 0)
 		move_fail(d, CONTROL_ERROR_FAILED, "cannot resolve the server's name: %s",
-			  r == -EAGAIN ? "too many names are being resolved" : strerror(-r));
+			  r == -EAGAIN ? "too many names are being resolved" : child_strerror(r));
 	return d->state;
 }
 

@@ -22,6 +22,7 @@
 #include "daemon/program.h"
 #include "daemon/programs.h"
 #include "daemon/reload.h"
+#include "daemon/spawner.h"
 #include "daemon/status.h"
 #include "lib/util/cleanup.h"
 
@@ -249,9 +250,41 @@ static int run_manager(const struct manager_options *o, sd_event *event)
 	return r;
 }
 
+/* Those that need more power than nbdd keeps. */
+static int start_helpers(struct manager_options *o)
+{
+	int r = programs_start(o->programs);
+
+	if (r < 0) {
+		log_error("cannot start the process that runs programs of on-event: %s",
+			  strerror(-r));
+		o->programs = NULL;
+	}
+	r = lock_make_directory(o->runtime_dir);
+	if (r < 0)
+		return r;
+	r = spawner_start(o->runtime_dir, o->spawner);
+	if (r < 0)
+		log_error("cannot start the process that makes connections: %s", strerror(-r));
+	return r;
+}
+
+static int run_loop(struct manager_options *o, sd_event *event)
+{
+	int r = newroot_watch(event);
+
+	if (r < 0)
+		log_warning("cannot watch for a new root: %s", strerror(-r));
+	if (o->programs)
+		programs_watch(o->programs, event);
+	spawner_watch(o->spawner, event);
+	power_hold_memory();
+	r = power_drop(r > 0);
+	return r < 0 ? r : run_manager(o, event);
+}
+
 static int run(struct manager_options *o)
 {
-	struct programs programs = { .sock = -1 };
 	sd_event *event;
 	int r;
 
@@ -259,31 +292,25 @@ static int run(struct manager_options *o)
 	load_modules();
 	/* Reads a file at first use, which children that say a date must not. */
 	tzset();
-	r = programs_start(&programs);
-	if (r < 0)
-		log_error("cannot start the process that runs programs of on-event: %s",
-			  strerror(-r));
-	o->programs = r < 0 ? NULL : &programs;
-	r = setup_loop(&event);
+	r = start_helpers(o);
+	if (r >= 0)
+		r = setup_loop(&event);
 	if (r < 0)
 		return r;
-	r = newroot_watch(event);
-	if (r < 0)
-		log_warning("cannot watch for a new root: %s", strerror(-r));
+	r = run_loop(o, event);
 	if (o->programs)
-		programs_watch(o->programs, event);
-	power_hold_memory();
-	r = power_drop();
-	if (r >= 0)
-		r = run_manager(o, event);
-	programs_stop(&programs);
+		programs_stop(o->programs);
+	spawner_stop(o->spawner);
 	sd_event_unref(event);
 	return r;
 }
 
 int nbdd_main(int argc, char **argv)
 {
+	struct programs programs = { .sock = -1 };
+	struct spawner spawner = { .sock = -1 };
 	struct manager_options o = {
+		.programs = &programs, .spawner = &spawner,
 		.config = NBDD_SYSCONFDIR "/nbdd.conf",
 		.nbdtab = NBDD_SYSCONFDIR "/nbdtab",
 		.runtime_dir = NBDD_RUNDIR,

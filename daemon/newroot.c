@@ -61,5 +61,5 @@ int newroot_watch(sd_event *event)
 		return r;
 	sd_event_source_set_io_fd_own(source, true);
 	STEAL_FD(fd);
-	return 0;
+	return 1;
 }

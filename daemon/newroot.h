@@ -3,5 +3,5 @@
 
 #include <systemd/sd-event.h>
 
-/* Nothing to do when this is no initramfs.  0 or -errno. */
+/* 1; 0: nothing to do, for this is no initramfs; or -errno. */
 int newroot_watch(sd_event *event);

@@ -29,12 +29,10 @@
 static const uint64_t needed =
 	CAP(CAP_SYS_ADMIN) |		/* the nbd driver's netlink commands */
 	CAP(CAP_NET_ADMIN) |		/* SOCK_DESTROY, of a socket we have no descriptor of */
-	CAP(CAP_SETUID) | CAP(CAP_SETGID) | CAP(CAP_SETPCAP) | CAP(CAP_SYS_CHROOT) |
-					/* children that give up theirs */
-	CAP(CAP_KILL) |			/* a child that is another user by then */
 	CAP(CAP_DAC_OVERRIDE) |		/* a server's Unix socket, whoever owns it */
 	CAP(CAP_SYS_PTRACE) | CAP(CAP_DAC_READ_SEARCH);
 					/* who holds a device: every process's descriptors */
+static const uint64_t needed_in_initramfs = CAP(CAP_SYS_CHROOT);	/* newroot.h */
 
 static void set_limit(int resource, rlim_t value)
 {
@@ -86,17 +84,30 @@ static int refuse_calls(void)
 	return r;
 }
 
-int power_drop(void)
+static int keep_only(uint64_t keep, const struct sandbox *user)
 {
 	int r = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 
+	/* What it has it keeps without it; what it executed would get nothing. */
 	if (r >= 0)
-		r = capabilities_bound(needed);
+		r = capabilities_bound(0);
+	if (r >= 0 && user)
+		r = sandbox_become_user(user);
 	if (r >= 0)
-		r = capabilities_keep(needed);
+		r = capabilities_keep(keep);
 	if (r >= 0)
 		r = refuse_calls();
 	if (r < 0)
 		log_error("cannot give up what nbdd does not need: %s", strerror(-r));
 	return r;
+}
+
+int power_drop(bool follows_root)
+{
+	return keep_only(needed | (follows_root ? needed_in_initramfs : 0), NULL);
+}
+
+int power_drop_to(uint64_t keep, const struct sandbox *s)
+{
+	return keep_only(keep, s);
 }

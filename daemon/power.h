@@ -1,12 +1,20 @@
 /* What nbdd itself holds on to, and what it gives up. */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "lib/util/macro.h"
+
+struct sandbox;
 
 /* Lock all memory, never reclaim into its own devices, be the last that the OOM killer
  * takes, allow many descriptors.  What the system refuses is logged and gone without. */
 void power_hold_memory(void);
 
-/* Keep only the capabilities that nbdd uses, gain none by executing, refuse the system
- * calls that it never makes.  Before the first thread; for ever.  0 or -errno. */
-_must_check_ int power_drop(void);
+/* Keep only the capabilities that nbdd uses (FOLLOWS_ROOT: also out of an initramfs), gain
+ * none by executing, refuse the system calls that it never makes.  Before the first thread; for
+ * ever.  0 or -errno, logged. */
+_must_check_ int power_drop(bool follows_root);
+/* The same for a process that keeps KEEP, a set of CAP(), as the user of S. */
+_must_check_ int power_drop_to(uint64_t keep, const struct sandbox *s);

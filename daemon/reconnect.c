@@ -83,7 +83,7 @@ enum device_state link_start(struct device *d, const struct event_detail *e)
 			r = link_connect(&d->links[i]);
 	}
 	if (r < 0 && r != -EAGAIN) {
-		device_set_error(d, "cannot start a connector: %s", strerror(-r));
+		device_set_error(d, "cannot start a connector: %s", child_strerror(r));
 		retry_after_failure(d, FAILURE_BACKOFF);
 	}
 	return state_by_links(d);

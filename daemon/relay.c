@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,6 +14,7 @@
 
 #include "daemon/child.h"
 #include "daemon/pump.h"
+#include "daemon/spawner.h"
 #include "lib/util/cleanup.h"
 
 /* More than the states of two ciphers take. */
@@ -69,18 +71,19 @@ static void on_end(void *userdata)
 	w->told = true;
 }
 
-/* While it still is root: memory that no page of can be missing later.  A fork has to lock
- * its own copy; where that is refused, it was to the daemon, too, which has logged it. */
-static int hold_memory(void *arg)
+/* Memory that no page of can be missing later.  A fork has to lock its own copy; where that is
+ * refused, it was to its parent, too, which has logged it. */
+int relay_prepare(void *arg)
 {
-	struct relay_work **w = arg;
+	struct child_given *given = arg;
 	void *room = malloc(CIPHERS_SIZE);
+	struct relay_work *w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
-	*w = mmap(NULL, sizeof(**w), PROT_READ | PROT_WRITE,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (*w == MAP_FAILED || !room)
+	if (w == MAP_FAILED || !room)
 		_exit(1);
-	madvise(*w, sizeof(**w), MADV_DONTDUMP);
+	madvise(w, sizeof(*w), MADV_DONTDUMP);
+	given->work = w;
 	/* The heap keeps it, for it may not grow any more. */
 	free(room);
 	mlockall(MCL_CURRENT | MCL_FUTURE);
@@ -107,12 +110,13 @@ static int begin(struct relay_work *w)
 	return r;
 }
 
-static void relay_main(int sock, int kept, void *arg)
+void relay_main(int sock, int kept, void *arg)
 {
-	struct relay_work *w = *(struct relay_work **)arg;
+	struct relay_work *w = ((struct child_given *)arg)->work;
 	int r;
 
 	w->sock = sock;
+	tell(w, RELAY_BEGINS, "");
 	r = begin(w);
 	if (r < 0) {
 		w->pump.error = -r;
@@ -131,7 +135,6 @@ static void relay_main(int sock, int kept, void *arg)
 
 static void cleanup_relay_p(struct relay *r)
 {
-	fd_close(r->pidfd);
 	fd_close(r->sock);
 	fd_close(r->kernel);
 }
@@ -183,28 +186,81 @@ int relay_find(pid_t pid, uint64_t started)
 	return r < 0 ? r : STEAL_FD(pidfd);
 }
 
-int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name, int server,
+/* As long as the other end is there, its process is, and the number is its own. */
+static bool is_there(int sock)
+{
+	struct pollfd p = { .fd = sock, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) == 0;
+}
+
+int relay_identify(pid_t pid, int sock, uint64_t *ret_started)
+{
+	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int r;
+
+	if (pidfd < 0)
+		return -errno;
+	r = start_time(pid, ret_started);
+	if (r == 0 && !is_there(sock))
+		r = -ESRCH;
+	return r < 0 ? r : STEAL_FD(pidfd);
+}
+
+int relay_receive(int sock, struct relay_message *ret, pid_t *ret_pid)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct iovec iov = { ret, sizeof(*ret) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+	struct ucred from;
+
+	if (n <= 0)
+		return n < 0 && errno != EAGAIN ? -errno : 0;
+	if (n != sizeof(*ret) || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || !c ||
+	    c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS)
+		return -EPROTO;
+	memcpy(&from, CMSG_DATA(c), sizeof(from));
+	*ret_pid = from.pid;
+	return 1;
+}
+
+/* The pair of which the spawner's child gets one end; its messages come with its pid. */
+static int open_sock(const struct spawner *spawner, const char *name, struct relay *relay)
+{
+	int pair[2], on = 1, r = 0;
+	char what[16];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	relay->sock = pair[0];
+	snprintf(what, sizeof(what), "relay %s", name);
+	if (setsockopt(relay->sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
+		r = -errno;
+	if (r >= 0)
+		r = spawner_ask(spawner, SANDBOX_RELAY, what, pair[1], -1, -1);
+	fd_close(pair[1]);
+	return r;
+}
+
+int relay_start(const struct spawner *spawner, const char *name, int server,
 		const struct nbdd_tls_state *state, uint64_t records, struct relay *ret)
 {
-	_cleanup_(cleanup_relay_p) struct relay relay = { .pidfd = -1, .sock = -1, .kernel = -1 };
+	_cleanup_(cleanup_relay_p) struct relay relay = { .sock = -1, .kernel = -1 };
 	struct relay_setup setup = { .state = *state, .records = records };
-	struct relay_work *work;
-	char what[16];
-	int pair[2], r;
+	int pair[2], r = open_sock(spawner, name, &relay);
 
-	snprintf(what, sizeof(what), "relay %s", name);
-	r = child_start_lasting(event, &(struct child_spec){
-					.what = what, .sandbox = sandbox,
-					.role = SANDBOX_RELAY, .prepare = hold_memory,
-					.run = relay_main, .arg = &work, .lasting = true },
-				&relay.sock, &relay.pidfd, &relay.pid);
-	if (r >= 0)		/* it is not reaped before this returns */
-		r = start_time(relay.pid, &relay.started);
 	if (r >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		r = -errno;
 	if (r >= 0) {
 		widen(pair);
 		relay.kernel = pair[0];
+		/* Into an empty socket: it does not wait. */
 		r = fd_send(relay.sock, &setup, sizeof(setup), (int [2]){ pair[1], server }, 2);
 		fd_close(pair[1]);
 	}
@@ -212,6 +268,6 @@ int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name
 	if (r < 0)		/* without a word it ends */
 		return r;
 	*ret = relay;
-	relay = (struct relay){ .pidfd = -1, .sock = -1, .kernel = -1 };
+	relay = (struct relay){ .sock = -1, .kernel = -1 };
 	return 0;
 }

@@ -4,24 +4,25 @@
  * whoever ends the device or the connection ends it, too.  Its own death is a dead connection
  * like any other.
  *
- * It is a fork of the daemon, not of the connector that met the server first.  It may not wait
+ * It is a fork of the spawner, not of the connector that met the server first.  It may not wait
  * for the disk that it carries: its memory is locked, what the kernel allocates for it does
  * not wait for writes, and while it works it allocates nothing. */
 #pragma once
 
 #include <stdint.h>
 #include <sys/types.h>
-#include <systemd/sd-event.h>
 
 #include <nbdd.h>
-#include "daemon/sandbox.h"
 #include "lib/util/macro.h"
+
+struct spawner;
 
 #define RELAY_WHY_MAX 200
 
 /* What it tells the daemon, if there is one that listens. */
 enum relay_news {
-	RELAY_ENDS = 1,		/* WHY says why; the kernel hears of it after that */
+	RELAY_BEGINS = 1,		/* the kernel adds who it is */
+	RELAY_ENDS,		/* WHY says why; the kernel hears of it after that */
 	RELAY_KEY_USED,		/* for as many records as were allowed */
 };
 
@@ -30,22 +31,27 @@ struct relay_message {
 	char why[RELAY_WHY_MAX];	/* a clause: "closed by the server" */
 };
 
-/* A relay as it was started; all descriptors are the caller's. */
+/* A relay as it is asked for; both descriptors are the caller's. */
 struct relay {
-	pid_t pid;
-	uint64_t started;		/* clock ticks since the boot: with PID, which it is */
-	int pidfd;
 	int sock;			/* its messages */
 	int kernel;			/* the end of its pair for the nbd driver */
 };
 
-/* Start one for the device NAME over SERVER, which stays the caller's; a STATE of version 0 is
- * for bytes that pass as they are.  After RECORDS with
- * one key, where keys have a limit, it says so.  0 or -errno. */
-_must_check_ int relay_start(sd_event *event, const struct sandbox *sandbox, const char *name,
-			     int server, const struct nbdd_tls_state *state, uint64_t records,
+/* Ask for one for the device NAME over SERVER, which stays the caller's; a STATE of version 0 is
+ * for bytes that pass as they are.  After RECORDS with one key, where keys have a limit, it says
+ * so.  When there will be none, SOCK comes to its end, and so does KERNEL.  0 or -errno. */
+_must_check_ int relay_start(const struct spawner *spawner, const char *name, int server,
+			     const struct nbdd_tls_state *state, uint64_t records,
 			     struct relay *ret);
-
-/* A pidfd of the relay that an earlier nbdd started as PID at STARTED; -ESRCH: it has ended;
- * or another -errno. */
+/* The next of its messages, and its sender's pid: 1; 0: there is none now; or -errno. */
+_must_check_ int relay_receive(int sock, struct relay_message *ret, pid_t *ret_pid);
+/* Process PID, if it was started at STARTED (clock ticks since the boot): its pidfd, -ESRCH
+ * when it is not there any more, or another -errno. */
 _must_check_ int relay_find(pid_t pid, uint64_t started);
+/* The same for the one that sent PID over SOCK; it says when it was started. */
+_must_check_ int relay_identify(pid_t pid, int sock, uint64_t *ret_started);
+
+/* ---- the process: see struct child_spec ---------------------------------------------- */
+
+int relay_prepare(void *arg);
+void relay_main(int sock, int kept, void *arg);

@@ -215,7 +215,7 @@ int retry_resolve(struct device *d)
 				    now_usec() - d->resolved_usec < RESOLVE_PAUSE_USEC))
 		return 0;
 	d->resolved_usec = now_usec();
-	r = resolver_start(d->manager->event, d->name, &d->keys, d->manager->sandbox,
+	r = resolver_start(d->manager->event, d->name, &d->keys, d->manager->options.spawner,
 			   &d->manager->n_resolvers, on_resolved, d, &d->resolver);
 	if (r == -EAGAIN)
 		d->queued = d->target.n_servers == 0;

@@ -37,7 +37,7 @@ struct sandbox {
 
 /* What a role may keep; NEGOTIATE is entered from DIAL, and no differently. */
 static const struct {
-	bool keeps_root;		/* the user, with CAPABILITIES */
+	bool root;			/* the user, with CAPABILITIES; else the parent is not */
 	bool keeps_files;		/* the root directory */
 	uint64_t capabilities;
 	uint64_t memory;		/* bytes of address space, beyond the daemon's */
@@ -47,13 +47,17 @@ static const struct {
 	[SANDBOX_RELAY] = { .memory = 64 * MIB },
 	[SANDBOX_RESOLVE] = { .keeps_files = true, .memory = 256 * MIB },
 	[SANDBOX_READ] = {
-		.keeps_root = true, .keeps_files = true, .memory = 64 * MIB,
+		.root = true, .keeps_files = true, .memory = 64 * MIB,
 		.capabilities = CAP(CAP_DAC_READ_SEARCH),	/* files of any owner */
 	},
 	[SANDBOX_ERRAND] = {
-		.keeps_root = true, .keeps_files = true, .memory = 64 * MIB,
+		.root = true, .keeps_files = true, .memory = 64 * MIB,
 		/* To see what any process has open. */
 		.capabilities = CAP(CAP_SYS_PTRACE) | CAP(CAP_DAC_READ_SEARCH),
+	},
+	[SANDBOX_REACH] = {
+		.root = true, .keeps_files = true, .memory = 64 * MIB,
+		.capabilities = CAP(CAP_DAC_OVERRIDE),		/* a socket of any owner */
 	},
 };
 
@@ -87,7 +91,8 @@ static int open_empty(const char *runtime_dir)
 
 	if ((size_t)snprintf(path, sizeof(path), "%s/empty", runtime_dir) >= sizeof(path))
 		return -ENAMETOOLONG;
-	if (mkdir(path, 0555) < 0 && errno != EEXIST) {
+	/* Whatever the umask, for those who enter it are nobody; an older nbdd may have made it. */
+	if ((mkdir(path, 0555) < 0 && errno != EEXIST) || chmod(path, 0555) < 0) {
 		log_error("cannot make %s: %s", path, strerror(errno));
 		return -errno;
 	}
@@ -207,10 +212,12 @@ static int limit_unprivileged(const struct sandbox *s)
 	return r;
 }
 
-static int change_user(const struct sandbox *s)
+/* The real user stays root: systemd's last kill at the shutdown spares no others, and other
+ * processes of that user can neither signal nor trace it. */
+int sandbox_become_user(const struct sandbox *s)
 {
 	if (setgroups(0, NULL) < 0 || setresgid(s->gid, s->gid, s->gid) < 0 ||
-	    setresuid(s->uid, s->uid, s->uid) < 0)
+	    setresuid(0, s->uid, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
 		return -errno;
 	return 0;
 }
@@ -219,15 +226,15 @@ static int drop_power(const struct sandbox *s, enum sandbox_role role)
 {
 	int r;
 
+	if (roles[role].root != (geteuid() == 0))
+		return -EPERM;
 	if (!roles[role].keeps_files &&
 	    (fchdir(s->empty_fd) < 0 || chroot(".") < 0))
 		return -errno;
-	r = capabilities_bound(roles[role].capabilities);
-	if (r >= 0 && !roles[role].keeps_root)
-		r = change_user(s);
-	if (r >= 0)
-		r = capabilities_keep(roles[role].capabilities);
-	if (r >= 0 && !roles[role].keeps_root)
+	if (!roles[role].root && setresuid(s->uid, s->uid, s->uid) < 0)
+		return -errno;
+	r = capabilities_keep(roles[role].capabilities);
+	if (r >= 0 && !roles[role].root)
 		r = limit_unprivileged(s);
 	return r;
 }

@@ -14,6 +14,7 @@ enum sandbox_role {
 	SANDBOX_RESOLVE,	/* name service, whose modules open files and sockets */
 	SANDBOX_READ,		/* root, reads files of keys */
 	SANDBOX_ERRAND,		/* root, on a device's node and sysfs; parses nothing */
+	SANDBOX_REACH,		/* root, connects to a socket's path; reads no byte of it */
 	SANDBOX_ROLES
 };
 
@@ -28,9 +29,14 @@ void sandbox_free(struct sandbox *s);
 /* Are there filters?  Logs why not. */
 bool sandbox_can_filter(void);
 
-/* In a child that still is root, once: the user, capabilities, limits and root directory of
- * ROLE; it dies with its parent.  Descriptors of the daemon may be closed after it.  0 or
- * -errno; on an error the child must not go on. */
+/* Be the effective user that children become that meet a peer, with the same permitted
+ * capabilities as before.  0 or -errno. */
+_must_check_ int sandbox_become_user(const struct sandbox *s);
+
+/* In a child that still has what its parent has, once: the user, capabilities, limits and root
+ * directory of ROLE; it dies with its parent.  The parent is root, or has become that user, for
+ * the roles that are not.  Descriptors of the parent may be closed after it.  0 or -errno; on an
+ * error the child must not go on. */
 _must_check_ int sandbox_enter(const struct sandbox *s, enum sandbox_role role);
 
 /* Then, and once more to go on from DIAL to NEGOTIATE: the system calls of ROLE, and no

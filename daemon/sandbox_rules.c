@@ -31,9 +31,10 @@ enum {
 	NAME = 1 << SANDBOX_RESOLVE,
 	KEYS = 1 << SANDBOX_READ,
 	ROOT = 1 << SANDBOX_ERRAND,
+	PATH = 1 << SANDBOX_REACH,
 	PEER = DIAL | TALK,
 	LOOK = NAME | KEYS | ROOT,
-	ALL = PEER | LOOK,
+	ALL = PEER | LOOK | PATH,
 };
 
 /* An argument, counted from 1, must equal VALUE in the bits of MASK.  The kernel reads only
@@ -99,7 +100,8 @@ static const struct rule rules[] = {
 	/* dialling, and the way on */
 	{ "socket", DIAL, { IS(1, AF_INET), { 2, 0xf, SOCK_STREAM } } },
 	{ "socket", DIAL, { IS(1, AF_INET6), { 2, 0xf, SOCK_STREAM } } },
-	{ "connect", DIAL | NAME },
+	{ "socket", PATH, { IS(1, AF_UNIX), { 2, 0xf, SOCK_STREAM } } },
+	{ "connect", DIAL | NAME | PATH },
 	{ "seccomp", DIAL, { IS(1, 1 /* SECCOMP_SET_MODE_FILTER */) } },
 	{ "prctl", PEER, { IS(1, PR_SET_NAME) } },
 
@@ -135,6 +137,7 @@ static const enum sandbox_otherwise otherwise[SANDBOX_ROLES] = {
 	[SANDBOX_RESOLVE] = OTHERWISE_ENOSYS,
 	[SANDBOX_READ] = OTHERWISE_ENOSYS,
 	[SANDBOX_ERRAND] = OTHERWISE_ENOSYS,
+	[SANDBOX_REACH] = OTHERWISE_ENOSYS,
 };
 
 /* What nbdd never does once it runs, nor any child of it. */

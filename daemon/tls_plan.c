@@ -11,6 +11,7 @@
 #include <libnbd.h>
 #include "daemon/connector.h"
 #include "daemon/ktls.h"
+#include "daemon/tls_image.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/escape.h"
 
@@ -88,7 +89,7 @@ int tls_plan_apply(const struct tls_plan *p, struct nbd_handle *h, const struct 
 
 	if (p->mode == LIBNBD_TLS_DISABLE)
 		return 0;
-	tls_secrets_get(p->secrets, credentials);
+	tls_image_get(p->image, credentials);
 	if (nbd_set_tls(h, p->mode) < 0 || nbd_set_tls_priority(h, priority(p, fd)) < 0 ||
 	    nbd_set_tls_verify_peer(h, p->verify_peer) < 0 ||
 	    (name && nbd_set_tls_hostname(h, name) < 0))

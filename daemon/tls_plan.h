@@ -21,6 +21,7 @@ struct tls_plan {
 	const char *priority;		/* NULL: by who will do the records */
 	bool verify_peer;
 	struct tls_secrets *secrets;	/* known, unless TLS is off */
+	struct tls_image *image;	/* in the connector: them */
 };
 
 /* How a connection is encrypted. */

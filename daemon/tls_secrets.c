@@ -256,18 +256,8 @@ const char *tls_secrets_problem(const struct tls_secrets *s)
 	return s ? s->problem : "";
 }
 
-void tls_secrets_expose(struct tls_secrets *s, bool on)
+const struct tls_image *tls_secrets_image(const struct tls_secrets *s, size_t *ret_size)
 {
-	if (s && s->image)
-		(void)madvise(s->image, s->size, on ? MADV_KEEPONFORK : MADV_WIPEONFORK);
-}
-
-void tls_secrets_get(const struct tls_secrets *s, struct nbdd_tls_credentials *ret)
-{
-	tls_image_get(s->image, ret);
-}
-
-void tls_secrets_wipe(struct tls_secrets *s)
-{
-	explicit_bzero(s->image, s->size);
+	*ret_size = s && s->image ? s->size : 0;
+	return *ret_size ? s->image : NULL;
 }

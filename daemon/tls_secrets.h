@@ -2,8 +2,8 @@
  *
  * They lie in files, which may be on the very disk that is away when they are needed.  So a
  * disposable child reads them before each connection, and when it does not answer soon, those
- * of before are used.  The memory is locked, in no core dump, and empty in every child but
- * the connector of this device, which wipes its copy after the handshake. */
+ * of before are used.  The memory is locked, in no core dump, and empty in every child; the
+ * connector of this device gets a copy (job.h), which it wipes after the handshake. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,6 +19,7 @@
 #define TLS_READERS_MAX		32	/* processes at a time, those that hang included */
 
 struct manager;
+struct tls_image;
 struct tls_secrets;
 
 /* The files have been read, or will not be: ERROR NULL to go on, else why not, escaped; LATE
@@ -40,8 +41,5 @@ bool tls_secrets_known(const struct tls_secrets *s);
 /* Why the files as they are now are not used, or "". */
 const char *tls_secrets_problem(const struct tls_secrets *s);
 
-/* Children that are forked now see them, or not (which is how it starts). */
-void tls_secrets_expose(struct tls_secrets *s, bool on);
-/* In such a child: they stay where they are, in S. */
-void tls_secrets_get(const struct tls_secrets *s, struct nbdd_tls_credentials *ret);
-void tls_secrets_wipe(struct tls_secrets *s);
+/* All of them as a connector is given them: struct tls_image in SIZE bytes; NULL: none. */
+const struct tls_image *tls_secrets_image(const struct tls_secrets *s, size_t *ret_size);

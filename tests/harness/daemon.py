@@ -35,6 +35,12 @@ class Daemon:
         return self.process.pid
 
     @property
+    def spawner(self):
+        """The pid of the process that makes its connectors."""
+        return next(p for p, (name, _, parent) in self.machine.processes().items()
+                    if (name, parent) == ('spawner', self.pid))
+
+    @property
     def socket(self):
         return f'{self.runtime_dir}/control'
 

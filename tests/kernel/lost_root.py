@@ -79,13 +79,20 @@ class LostRoot:
     def pid(self):
         return self.daemon.pid
 
+    @property
+    def pids(self):
+        """Of nbdd, and of the process that makes its connectors."""
+        return [self.daemon.pid, self.daemon.spawner]
+
     def attempts(self):
         return self.daemon.status('root')['retry']['attempts']
 
     def mappings(self, pid=None):
-        """Of each of nbdd's mappings: line of smaps that begins it, {what: KiB or flags}."""
+        """Of each of their mappings, or of PID's: line of smaps that begins it, {what: KiB or
+        flags}."""
         found = []
-        for line in self.guest.read(f'/proc/{pid or self.pid}/smaps').splitlines():
+        for line in ''.join(self.guest.read(f'/proc/{p}/smaps')
+                            for p in ([pid] if pid else self.pids)).splitlines():
             if re.match('[0-9a-f]+-', line):
                 found.append((line, {}))
             else:
@@ -94,25 +101,27 @@ class LostRoot:
         return found
 
     def mapped(self):
-        """Where what is mapped, but for what is shared with somebody who is to read keys."""
+        """Where what is mapped, but for what is shared with somebody: who is to read keys, or
+        a connector, which has its job there."""
         return [line for line, _ in self.mappings() if ' rw-s ' not in line]
 
     def elsewhere(self):
-        """nbdd's mappings of files that are not on the device."""
+        """Their mappings of files that are not on the device."""
         device = '%02x:%02x' % tuple(map(int, self.guest.read(
             f'/sys/block/{self.devices[0][5:]}/dev').split(':')))
         return [line for line in self.mapped() if '/' in line and line.split()[3] != device]
 
     def not_held(self, pid=None):
-        """nbdd's mappings of which a page that may be used is not there, or might go."""
+        """Their mappings, or PID's, of which a page that may be used is not there, or might go."""
         return [line for line, of in self.mappings(pid)
                 if not line.split()[1].startswith('---') and '[v' not in line and
                 (of['Rss'] != of['Size'] or 'lo' not in of['VmFlags'])]
 
     def faults(self):
-        """Of nbdd: minor, major; of its children that have ended: minor, major."""
-        fields = self.guest.read(f'/proc/{self.pid}/stat').rsplit(')', 1)[1].split()
-        return [int(fields[n]) for n in (7, 9, 8, 10)]
+        """Of both: minor, major; of their children that have ended: minor, major."""
+        stats = [self.guest.read(f'/proc/{pid}/stat').rsplit(')', 1)[1].split()
+                 for pid in self.pids]
+        return [sum(int(fields[n]) for fields in stats) for n in (7, 9, 8, 10)]
 
     def cached(self, *files):
         """KiB in memory of each of the machine's FILES."""

@@ -8,6 +8,7 @@
  * runtime directory is DIR. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/capabilities.h"
 #include "daemon/child.h"
 #include "daemon/power.h"
 #include "lib/util/clock.h"
@@ -22,6 +24,7 @@
 #include "tests/power/attempts.h"
 
 #define LIMIT_USEC (10 * USEC_PER_SEC)
+#define DEVICE_FD 20		/* not one that a child arranges */
 
 struct run {
 	const struct attempt *attempt;
@@ -29,26 +32,34 @@ struct run {
 	const struct sandbox *sandbox;
 	unsigned alive;		/* the child, until it is reaped */
 	bool negotiates;
+	int device;		/* opened by root */
 };
 
+/* Whose children they are: the spawner's, or nbdd's. */
 static const struct {
 	const char *name;
 	enum sandbox_role role;
-	bool negotiates;
+	bool spawned, negotiates;
 } roles[] = {
-	{ "dial", SANDBOX_DIAL, false },
-	{ "negotiate", SANDBOX_DIAL, true },
-	{ "relay", SANDBOX_RELAY, false },
-	{ "resolve", SANDBOX_RESOLVE, false },
-	{ "read", SANDBOX_READ, false },
-	{ "errand", SANDBOX_ERRAND, false },
+	{ "dial", SANDBOX_DIAL, true, false },
+	{ "negotiate", SANDBOX_DIAL, true, true },
+	{ "relay", SANDBOX_RELAY, true, false },
+	{ "resolve", SANDBOX_RESOLVE, true, false },
+	{ "read", SANDBOX_READ, false, false },
+	{ "errand", SANDBOX_ERRAND, false, false },
+	{ "reach", SANDBOX_REACH, false, false },
 };
 
-static int open_device(void *arg)
+static int open_device(void)
 {
 	int fd = open("/dev/nbd1", O_RDONLY | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
+}
+
+static int keep_device(void *arg)
+{
+	return ((const struct run *)arg)->device;
 }
 
 static void payload(int sock, int kept, void *arg)
@@ -85,7 +96,7 @@ static void in_role(struct run *run, size_t role)
 {
 	struct child_spec spec = {
 		.what = "escape", .sandbox = run->sandbox, .role = roles[role].role,
-		.prepare = open_device, .run = payload, .arg = run, .limit_usec = LIMIT_USEC,
+		.prepare = keep_device, .run = payload, .arg = run, .limit_usec = LIMIT_USEC,
 		.alive = &run->alive,
 	};
 	sd_event *event;
@@ -113,10 +124,10 @@ static void in_fork(struct run *run, bool as_nbdd)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0 || dup2(pair[0], 3) != 3)
 		abort();
-	prey.device = open_device(NULL);
+	prey.device = open_device();
 	pid = fork();
 	if (pid == 0) {
-		if (as_nbdd && power_drop() < 0)
+		if (as_nbdd && power_drop(false) < 0)
 			abort();
 		result = run->attempt->run(&prey);
 		_exit(write(3, &result, sizeof(result)) != sizeof(result));
@@ -133,40 +144,52 @@ static void in_fork(struct run *run, bool as_nbdd)
 	fd_close(prey.device);
 }
 
-static void try_it(const struct attempt *attempt, const char *dir, const char *role)
+/* Be what the role's parent is. */
+static const struct sandbox *become_parent(const char *dir, size_t role)
 {
-	struct run run = { .attempt = attempt, .parent = getpid() };
 	struct sandbox *sandbox;
 
-	fflush(NULL);
-	if (strcmp(role, "nbdd") == 0 || strcmp(role, "free") == 0) {
-		in_fork(&run, strcmp(role, "nbdd") == 0);
-		return;
-	}
 	if (sandbox_new(dir, &sandbox) < 0)
 		exit(2);
-	run.sandbox = sandbox;
-	for (size_t i = 0; i < ARRAY_SIZE(roles); i++)
-		if (strcmp(roles[i].name, role) == 0)
-			in_role(&run, i);
-	sandbox_free(sandbox);
+	if ((roles[role].spawned ? power_drop_to(CAP(CAP_SYS_CHROOT), sandbox)
+				 : power_drop(false)) < 0)
+		exit(2);
+	return sandbox;
+}
+
+static void try_it(struct run *run, const char *role, size_t place)
+{
+	fflush(NULL);
+	if (place < ARRAY_SIZE(roles))
+		in_role(run, place);
+	else
+		in_fork(run, strcmp(role, "nbdd") == 0);
 }
 
 int main(int argc, char **argv)
 {
+	struct run run = { .parent = getpid(), .device = -1 };
+	size_t place = 0;
 	int32_t worked = 0;
 
 	if (argc == 2 && strcmp(argv[1], "--executed") == 0)
 		return write(3, &worked, sizeof(worked)) != sizeof(worked);
 	if (argc < 3)
 		return 2;
+	while (place < ARRAY_SIZE(roles) && strcmp(roles[place].name, argv[2]) != 0)
+		place++;
+	if (place < ARRAY_SIZE(roles)) {
+		run.device = fcntl(open_device(), F_DUPFD_CLOEXEC, DEVICE_FD);
+		run.sandbox = become_parent(argv[1], place);
+	}
 	for (size_t i = 0; i < n_attempts; i++) {
 		bool wanted = argc == 3;
 
 		for (int j = 3; j < argc; j++)
 			wanted |= strcmp(argv[j], attempts[i].name) == 0;
+		run.attempt = &attempts[i];
 		if (wanted)
-			try_it(&attempts[i], argv[1], argv[2]);
+			try_it(&run, argv[2], place);
 	}
 	return 0;
 }

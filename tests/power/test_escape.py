@@ -17,6 +17,7 @@ MAY = {
                 'socket_filter', 'map_code', 'make_code'},
     'read': {'open', 'open_root'},
     'errand': {'open', 'open_root', 'device', 'parent_memory'},
+    'reach': {'socket_unix', 'connect'},
 }
 KILLS = ('negotiate', 'dial', 'relay')
 # Limits make a call fail and leave the process alone.
@@ -24,7 +25,7 @@ BY_LIMIT = {'memory'}
 # What nbdd itself must not be able to do, whoever owns it.
 NBDD_NEVER = {'mknod', 'socket_raw', 'ptrace', 'read_parent', 'write_parent', 'parent_schedule',
               'mount', 'unshare', 'exec', 'bpf', 'io_uring', 'perf', 'userfaultfd', 'keyring',
-              'clock', 'hostname', 'kernel_log'}
+              'clock', 'hostname', 'kernel_log', 'chroot', 'setgroups'}
 
 
 def outcomes(guest, role):
