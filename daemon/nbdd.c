@@ -40,7 +40,8 @@ static const char usage_text[] =
 	"nbdctl(8) controls it; keys and files: nbdd.conf(5).\n";
 
 enum {
-	OPT_CONFIG = 256, OPT_NBDTAB, OPT_RUNTIME_DIR, OPT_REPLACE, OPT_DEBUG, OPT_HELP, OPT_VERSION
+	OPT_CONFIG = 256, OPT_NBDTAB, OPT_RUNTIME_DIR, OPT_REPLACE, OPT_SERVE, OPT_DEBUG, OPT_HELP,
+	OPT_VERSION
 };
 
 static const struct option options[] = {
@@ -48,14 +49,37 @@ static const struct option options[] = {
 	{ "nbdtab", required_argument, NULL, OPT_NBDTAB },
 	{ "runtime-dir", required_argument, NULL, OPT_RUNTIME_DIR },
 	{ "replace", no_argument, NULL, OPT_REPLACE },
+	{ "serve", required_argument, NULL, OPT_SERVE },
 	{ "debug", no_argument, NULL, OPT_DEBUG },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{}
 };
 
-/* 1: go on; 0 or -EINVAL: end. */
-static int parse_args(int argc, char **argv, struct manager_options *o)
+/* What an nbdd that is not root asks of others; each is a process of its own, on whose socket
+ * systemd listens for it.  0 or -errno, which was logged. */
+static const struct service_row {
+	const char *name;
+	int (*serve)(const struct manager_options *o);
+} services[] = {
+	{ "programs", program_serve },
+};
+
+static const struct service_row *find_service(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(services); i++)
+		if (strcmp(services[i].name, name) == 0)
+			return &services[i];
+	fprintf(stderr, "nbdd: --serve=%s: expected one of:", name);
+	for (size_t i = 0; i < ARRAY_SIZE(services); i++)
+		fprintf(stderr, " %s", services[i].name);
+	fputc('\n', stderr);
+	return NULL;
+}
+
+/* 1: go on, as *RET_SERVICE unless that is NULL; 0 or -EINVAL: end. */
+static int parse_args(int argc, char **argv, struct manager_options *o,
+		      const struct service_row **ret_service)
 {
 	int c;
 
@@ -72,6 +96,11 @@ static int parse_args(int argc, char **argv, struct manager_options *o)
 			break;
 		case OPT_REPLACE:
 			o->replace = true;
+			break;
+		case OPT_SERVE:
+			*ret_service = find_service(optarg);
+			if (!*ret_service)
+				return -EINVAL;
 			break;
 		case OPT_DEBUG:
 			log_set_debug(true);
@@ -315,10 +344,15 @@ int nbdd_main(int argc, char **argv)
 		.nbdtab = NBDD_SYSCONFDIR "/nbdtab",
 		.runtime_dir = NBDD_RUNDIR,
 	};
-	int r = parse_args(argc, argv, &o);
+	const struct service_row *service = NULL;
+	int r = parse_args(argc, argv, &o, &service);
 
 	if (r <= 0)
 		return r < 0 ? 2 : EXIT_SUCCESS;
+	if (service) {
+		open_standard_fds();
+		return service->serve(&o) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
 	if (geteuid() != 0) {
 		fputs("nbdd: must be root to attach block devices\n", stderr);
 		return EXIT_FAILURE;

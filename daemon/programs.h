@@ -49,5 +49,8 @@ const char *programs_warning(const struct device *d);
 /* ---- the process ------------------------------------------------------------------- */
 
 _noreturn_ void program_runner(int sock);
+/* The same, as a process of its own: `nbdd --serve=programs`. */
+struct manager_options;
+int program_serve(const struct manager_options *o);
 /* program_execute.c: in a fork of it. */
 _noreturn_ void program_execute(const struct program_order *o);
