@@ -52,6 +52,12 @@ static void avoid_oom_killer(void)
 		log_warning("cannot keep the OOM killer away: %s", strerror(errno));
 }
 
+void power_lock_memory(void)
+{
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+		log_warning("cannot lock memory: %s", strerror(errno));
+}
+
 void power_hold_memory(void)
 {
 	/* One heap that is never given back: after the first devices it stops growing, and
@@ -61,8 +67,7 @@ void power_hold_memory(void)
 	mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	set_limit(RLIMIT_NOFILE, DAEMON_FDS);
 	set_limit(RLIMIT_MEMLOCK, RLIM_INFINITY);
-	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
-		log_warning("cannot lock memory: %s", strerror(errno));
+	power_lock_memory();
 	/* Our allocations must not wait for writes to the devices that we keep alive. */
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		log_warning("cannot become an I/O flusher: %s", strerror(errno));

@@ -11,6 +11,8 @@ struct sandbox;
 /* Lock all memory, never reclaim into its own devices, be the last that the OOM killer
  * takes, allow many descriptors.  What the system refuses is logged and gone without. */
 void power_hold_memory(void);
+/* A fork has to lock its own copy; all the rest it has from its parent. */
+void power_lock_memory(void);
 
 /* Keep only the capabilities that nbdd uses (FOLLOWS_ROOT: also out of an initramfs), gain
  * none by executing, refuse the system calls that it never makes.  Before the first thread; for

@@ -22,7 +22,6 @@
 #include "lib/util/cleanup.h"
 
 #define NOBODY_ID	65534
-#define FIRST_FD	32	/* of ours: below it a child arranges its own */
 #define CHILD_FDS	64
 #define MIB		(UINT64_C(1) << 20)
 
@@ -31,6 +30,7 @@ struct sandbox {
 	gid_t gid;
 	int empty_fd;		/* a directory with nothing in it */
 	int null_fd;
+	int proc_fd;		/* procfs, without a way to it over a disk */
 	int statm_fd;		/* the daemon's own size, which is a fresh child's, too */
 	struct sock_fprog filters[SANDBOX_ROLES];	/* none: the kernel has no seccomp */
 };
@@ -76,7 +76,7 @@ static void find_user(struct sandbox *s)
 static int open_high(const char *path, int flags)
 {
 	_cleanup_close_ int fd = open(path, flags | O_CLOEXEC);
-	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD);
+	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, SANDBOX_FIRST_FD);
 
 	if (high < 0) {
 		high = -errno;
@@ -138,6 +138,18 @@ static int compile(struct sandbox *s)
 	return r;
 }
 
+int sandbox_forked(struct sandbox *s)
+{
+	_cleanup_close_ int fd = openat(s->proc_fd, "self/statm", O_RDONLY | O_CLOEXEC);
+	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, SANDBOX_FIRST_FD);
+
+	if (high < 0)
+		return -errno;
+	fd_close(s->statm_fd);
+	s->statm_fd = high;
+	return 0;
+}
+
 int sandbox_new(const char *runtime_dir, struct sandbox **ret)
 {
 	struct sandbox *s = calloc(1, sizeof(*s));
@@ -148,9 +160,14 @@ int sandbox_new(const char *runtime_dir, struct sandbox **ret)
 	find_user(s);
 	s->empty_fd = open_empty(runtime_dir);
 	s->null_fd = open_high("/dev/null", O_RDWR);
-	s->statm_fd = open_high("/proc/self/statm", O_RDONLY);
-	if (s->empty_fd < 0 || s->null_fd < 0 || s->statm_fd < 0)
+	s->proc_fd = open_high("/proc", O_PATH | O_DIRECTORY);
+	s->statm_fd = -1;
+	if (s->empty_fd < 0 || s->null_fd < 0 || s->proc_fd < 0)
 		r = -EBADF;
+	else
+		r = sandbox_forked(s);
+	if (r < 0)
+		log_error("cannot read this process's size in /proc: %s", strerror(-r));
 	else
 		r = compile(s);
 	if (r < 0) {
@@ -167,6 +184,7 @@ void sandbox_free(struct sandbox *s)
 		return;
 	fd_close(s->empty_fd);
 	fd_close(s->null_fd);
+	fd_close(s->proc_fd);
 	fd_close(s->statm_fd);
 	for (size_t i = 0; i < SANDBOX_ROLES; i++)
 		free(s->filters[i].filter);

@@ -20,10 +20,15 @@ enum sandbox_role {
 
 struct sandbox;
 
+#define SANDBOX_FIRST_FD 32	/* its descriptors; below, a process arranges its own */
+
 /* Everything a child will need of files, names and memory, made at the start.  The empty
  * directory `empty` is made in RUNTIME_DIR.  What the kernel lacks is logged once.
  * 0 or -errno. */
 _must_check_ int sandbox_new(const char *runtime_dir, struct sandbox **ret);
+/* In a fork that makes children itself: how big they begin is its own size from now on.  Reads
+ * nothing from a disk.  0 or -errno. */
+_must_check_ int sandbox_forked(struct sandbox *s);
 void sandbox_free(struct sandbox *s);
 
 /* Are there filters?  Logs why not. */

@@ -12,6 +12,9 @@
 
 #define SPAWNER_SOCK 3
 
+#define ENDED "the process that makes connections has ended, and its keeper: none is made until " \
+	"nbdd is started anew ('systemctl restart nbdd', or 'nbdd --replace')"
+
 int spawner_start(const char *runtime_dir, struct spawner *ret)
 {
 	int pair[2];
@@ -23,7 +26,7 @@ int spawner_start(const char *runtime_dir, struct spawner *ret)
 	if (pid == 0) {
 		if (dup2(pair[1], SPAWNER_SOCK) < 0 || close_range(SPAWNER_SOCK + 1, ~0u, 0) < 0)
 			_exit(1);
-		spawner_main(SPAWNER_SOCK, runtime_dir);
+		spawner_keep(SPAWNER_SOCK, runtime_dir);
 	}
 	fd_close(pair[1]);
 	if (pid < 0) {
@@ -32,25 +35,39 @@ int spawner_start(const char *runtime_dir, struct spawner *ret)
 	}
 	/* Nothing waits for it: an order that does not fit now is refused. */
 	fd_set_nonblock(pair[0], true);
-	*ret = (struct spawner){ .sock = pair[0], .pid = pid };
+	*ret = (struct spawner){ .sock = pair[0], .keeper = pid };
 	return 0;
 }
 
-static int on_end(sd_event_source *source, const siginfo_t *si, void *userdata)
+/* The spawner goes on, for as long as nobody kills that, too. */
+static int on_keeper_end(sd_event_source *source, const siginfo_t *si, void *userdata)
 {
 	struct spawner *s = userdata;
 
-	log_error("the process that makes connections has ended: none is made until nbdd is "
-		  "started anew (`nbdd --replace`)");
-	s->sock = fd_close(s->sock);
 	s->end = sd_event_source_disable_unref(s->end);
+	if (s->sock >= 0)
+		log_warning("the keeper of the process that makes connections has ended: when that "
+			    "is killed, too, there is no other until nbdd is started anew");
+	return 0;
+}
+
+/* Nobody has the other end any more. */
+static int on_hang_up(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct spawner *s = userdata;
+
+	log_error(ENDED);
+	s->hang_up = sd_event_source_disable_unref(s->hang_up);
+	s->sock = fd_close(s->sock);
 	return 0;
 }
 
 void spawner_watch(struct spawner *s, sd_event *event)
 {
-	int r = sd_event_add_child(event, &s->end, s->pid, WEXITED, on_end, s);
+	int r = sd_event_add_child(event, &s->end, s->keeper, WEXITED, on_keeper_end, s);
 
+	if (r >= 0)
+		r = sd_event_add_io(event, &s->hang_up, s->sock, 0, on_hang_up, s);
 	if (r < 0)
 		log_warning("cannot watch the process that makes connections: %s",
 			    strerror(-r));
@@ -59,7 +76,13 @@ void spawner_watch(struct spawner *s, sd_event *event)
 void spawner_stop(struct spawner *s)
 {
 	s->end = sd_event_source_disable_unref(s->end);
+	s->hang_up = sd_event_source_disable_unref(s->hang_up);
 	s->sock = fd_close(s->sock);
+}
+
+const char *spawner_warning(const struct spawner *s)
+{
+	return s->sock < 0 ? ENDED : NULL;
 }
 
 static int send_order(const struct spawner *s, const struct spawner_order *o, const int *fds,

@@ -13,7 +13,9 @@
  *	shuts the socket down	->	kills it
  *	sees the socket's end	<-	has reaped it
  *
- * When nbdd ends, the spawner does, and with it all but the relays. */
+ * When nbdd ends, the spawner does, and with it all but the relays.  When somebody kills it,
+ * its children end, but for the relays, and its keeper, whose fork it is, makes another one,
+ * which takes the orders that wait. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,17 +29,19 @@
 #define SPAWNER_NAME_MAX	15		/* bytes of a process's name */
 
 struct spawner {
-	int sock;			/* -1: it has ended */
-	pid_t pid;
-	sd_event_source *end;
+	int sock;			/* -1: it has ended, and its keeper */
+	pid_t keeper;
+	sd_event_source *end, *hang_up;
 };
 
-/* Fork it, while nbdd still has its power; RUNTIME_DIR exists.  0 or -errno. */
+/* Fork both, while nbdd still has its power; RUNTIME_DIR exists.  0 or -errno. */
 _must_check_ int spawner_start(const char *runtime_dir, struct spawner *ret);
-/* Notice its end. */
+/* Notice their end. */
 void spawner_watch(struct spawner *s, sd_event *event);
 /* It ends, and its children do, but for the relays. */
 void spawner_stop(struct spawner *s);
+/* Why there is none, a sentence; or NULL. */
+const char *spawner_warning(const struct spawner *s);
 
 /* A child of ROLE, called WHAT by `ps`, with SOCK, its end of a pair.  JOB and KEPT are what
  * the role is given, or -1; all descriptors stay the caller's.  That there is none shows
@@ -47,9 +51,12 @@ _must_check_ int spawner_ask(const struct spawner *s, enum sandbox_role role, co
 /* Kill a relay by its pidfd: the spawner is its user, and nbdd has no right to.  0 or -errno. */
 _must_check_ int spawner_kill(const struct spawner *s, int pidfd);
 
-/* ---- the process ------------------------------------------------------------------- */
+/* ---- the processes ------------------------------------------------------------------- */
 
-_noreturn_ void spawner_main(int sock, const char *runtime_dir);
+/* The keeper, as long as nbdd has the other end of SOCK. */
+_noreturn_ void spawner_keep(int sock, const char *runtime_dir);
+/* In a fork of it, with its identity: the spawner. */
+_noreturn_ void spawner_work(int sock, struct sandbox *sandbox);
 
 /* What is sent, with the descriptors that it tells of, in this order. */
 enum spawner_verb { SPAWNER_MAKE = 1, SPAWNER_KILL };

@@ -10,6 +10,7 @@
 #include "daemon/notify.h"
 #include "daemon/outage.h"
 #include "daemon/programs.h"
+#include "daemon/spawner.h"
 #include "daemon/proto/varlink.h"
 #include "daemon/tls_status.h"
 #include "daemon/report.h"
@@ -127,12 +128,15 @@ static struct json_object *warnings(const struct device *d)
 	struct json_object *list = json_object_new_array();
 	uint64_t busy = kworker_busy_since(d->manager->worker);
 	const char *program = programs_warning(d);
+	const char *spawner = spawner_warning(d->manager->options.spawner);
 	char text[128];
 
 	if (d->warning[0])
 		json_object_array_add(list, json_object_new_string(d->warning));
 	if (program)
 		json_object_array_add(list, json_object_new_string(program));
+	if (spawner)
+		json_object_array_add(list, json_object_new_string(spawner));
 	tls_status_warnings(d, list);
 	if (d->save_error < 0) {
 		snprintf(text, sizeof(text), "its state cannot be saved (%s): the next nbdd "

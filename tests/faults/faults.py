@@ -76,6 +76,23 @@ def children_killed(world, rng):
 
 
 @fault
+def spawner_killed(world, rng):
+    """With the connectors that are its children; its keeper makes another."""
+    pid = world.daemon.spawner
+    if pid:
+        world.guest.kill(pid, rng.choice([signal.SIGKILL, signal.SIGSEGV]))
+
+
+@fault
+def keeper_killed(world, rng):
+    """What it kept goes on; the next nbdd has both again."""
+    pid = world.daemon.keeper
+    if pid:
+        world.guest.kill(pid, signal.SIGKILL)
+    return lambda: world.daemon.kill(signal.SIGTERM)
+
+
+@fault
 def relays_killed(world, rng):
     for pid, (name, _, _) in world.guest.processes().items():
         if name.startswith('relay'):

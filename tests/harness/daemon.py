@@ -34,11 +34,19 @@ class Daemon:
     def pid(self):
         return self.process.pid
 
+    def child(self, parent, wanted):
+        return next((p for p, (name, state, of) in self.machine.processes().items()
+                     if (name, of) == (wanted, parent) and state != 'Z'), None)
+
+    @property
+    def keeper(self):
+        """The pid of the process that makes the spawner anew."""
+        return self.child(self.pid, 'keeper')
+
     @property
     def spawner(self):
-        """The pid of the process that makes its connectors."""
-        return next(p for p, (name, _, parent) in self.machine.processes().items()
-                    if (name, parent) == ('spawner', self.pid))
+        """The pid of the process that makes its connectors; None between two."""
+        return self.child(self.keeper, 'spawner')
 
     @property
     def socket(self):

@@ -83,12 +83,13 @@ class Machine:
 
     def children(self, pid):
         """{pid: (name, state)} of PID's children, and of its spawner's; a zombie's state is Z.
-        Not those that nbdd has from its start to its end, `programs` and `spawner`: they are
-        none of what is under way."""
+        Not those that nbdd has from its start to its end, `programs`, `keeper` and `spawner`:
+        they are none of what is under way."""
         all_of_them = self.processes()
-        parents = {pid, *(p for p, v in all_of_them.items() if v[0] == 'spawner' and v[2] == pid)}
-        return {p: v[:2] for p, v in all_of_them.items() if v[2] in parents and
-                v[0] not in ('programs', 'spawner')}
+        keepers = {p for p, v in all_of_them.items() if v[0] == 'keeper' and v[2] == pid}
+        spawners = {p for p, v in all_of_them.items() if v[0] == 'spawner' and v[2] in keepers}
+        return {p: v[:2] for p, v in all_of_them.items() if v[2] in {pid, *spawners} and
+                v[0] not in ('programs', 'keeper', 'spawner')}
 
     def in_d_state(self):
         """The names of the processes that wait without being interruptible."""

@@ -1,5 +1,6 @@
 """nbdd goes on when the device is away that it is on itself: its binary and libraries, its root."""
 import os
+import signal
 
 import pytest
 
@@ -96,6 +97,22 @@ def wait_both(m, state):
         m.daemon.wait_state(name, state, 30)
 
 
+def lose_spawner_too(guest, m, watch, others):
+    """Its keeper makes another, and reads nothing for it but that one's size."""
+    before = m.daemon.spawner
+    guest.python('tests.kernel.opens:opened')
+    guest.kill(before, signal.SIGKILL)
+    wait_until(lambda: m.daemon.spawner not in (before, None), 20, 'another spawner')
+    watch.wait(FEW)
+    now = m.daemon.spawner
+    opened = guest.python('tests.kernel.opens:opened')
+    assert [o for o in opened if o[0] not in others and
+            not (o[0] == now and o[1].endswith('/statm'))] == []
+    assert m.not_held(now) == []
+    fields = guest.read(f'/proc/{now}/stat').rsplit(')', 1)[1].split()
+    assert (fields[9], fields[10]) == ('0', '0'), 'major faults, its own and of its children'
+
+
 def lose_it(guest, m, server, pattern):
     """100 attempts; then it comes back, and everybody goes on who has waited."""
     dirtier = guest.spawn(['sh', '-ec', f'exec >{m.devices[1]}; read word </tmp/go; '
@@ -110,8 +127,10 @@ def lose_it(guest, m, server, pattern):
     watch, before = Watch(m), reclaimed(guest)
     churn = guest.spawn(['cat', pattern, pattern])
     watch.wait(FORKS)
+    others = [1, dirtier.pid, program.pid, churn.pid]
     memory, again = numbers(guest, 'meminfo'), reclaimed(guest) - before
-    assert watch.end([1, dirtier.pid, program.pid, churn.pid]) >= ATTEMPTS
+    assert watch.end(others) >= ATTEMPTS
+    lose_spawner_too(guest, m, watch, others)
     print(f'KiB free {memory["MemFree"]}, to be written {memory["Dirty"]} + '
           f'{memory["Writeback"]}; {again} pages reclaimed')
     assert again and memory['Dirty'] + memory['Writeback'] > DIRTY_MB << 10

@@ -10,6 +10,7 @@ from tests.harness.paths import NBDCTL
 from tests.harness.script import Scripted
 from tests.harness.servers import QemuNbd
 from tests.harness.wait import wait_until
+from tests.kernel.disk import file_server
 
 pytestmark = pytest.mark.guest
 
@@ -108,19 +109,75 @@ def test_the_process_that_makes_connectors_has_no_power_but_to_shut_them_in(gues
     assert guest.read(f'/proc/{daemon.spawner}/oom_score_adj').strip() == '-1000'
 
 
-def test_without_the_process_that_makes_connectors_devices_stay_and_nbdd_says_so(guest):
-    guest.run(['truncate', '-s', '16M', '/tmp/lost'])
-    with QemuNbd(guest, '/tmp/lost', tcp=True) as server, Daemon(guest) as d:
-        d.attach(server.uri, name='lost')
-        guest.kill(d.spawner, signal.SIGKILL)
-        wait_until(lambda: 'the process that makes connections has ended' in d.log())
-        assert d.state('lost') == 'connected'
+def has_gone(guest, pid):
+    return guest.processes().get(pid, ('', 'Z'))[1] == 'Z'
+
+
+def outage(d, server, during=lambda: None):
+    """The server of device `keeps` goes away and comes back; DURING is called meanwhile."""
+    count = d.status('keeps')['outages']['count']
+    server.kill()
+    d.wait_state('keeps', 'reconnecting')
+    during()
+    server.start()
+    d.wait_state('keeps', 'connected')
+    assert d.status('keeps')['outages']['count'] == count + 1
+
+
+def kill_spawner(guest, d):
+    """Kill it, and return when there is another."""
+    pid = d.spawner
+    guest.kill(pid, signal.SIGKILL)
+    wait_until(lambda: d.spawner not in (pid, None), 20, 'another spawner')
+
+
+def test_a_spawner_that_is_killed_has_a_successor(guest):
+    with file_server(guest, 'keeps') as server, Scripted(guest) as silent, Daemon(guest) as d:
+        d.attach(server.uri, name='keeps', reconnect_delay_max='200ms')
+        for _ in range(3):
+            kill_spawner(guest, d)
+        assert d.state('keeps') == 'connected'
+        outage(d, server)
+        outage(d, server, lambda: kill_spawner(guest, d))
+        # Its children end with it, and for whoever waits for them they have died.
+        silent.switch('stall-at-greeting')
+        p = ctl(guest, d, 'attach', silent.uri, '--name=stalls')
+        pid = child(guest, d, 'connect stalls')
+        kill_spawner(guest, d)
+        wait_until(lambda: has_gone(guest, pid), 10, 'the connector to end with the spawner')
+        assert p.wait(10) != 0 and 'the connector process died' in p.output
+        assert 'was killed (signal 9): another one is made in' in d.log()
+        s = guest.proc_status(d.spawner)
+        assert int(s['CapPrm'], 16) == mask('sys_chroot') and s['Uid'].split()[0] == '0'
+        assert int(s['VmLck'].split()[0]) > 8000
+        left = d.keeper, d.spawner
+    assert all(wait_until(lambda: has_gone(guest, pid), 10) for pid in left)
+
+
+def test_without_a_keeper_the_spawner_goes_on_and_without_both_nbdd_says_so(guest):
+    with file_server(guest, 'keeps') as server, Daemon(guest) as d:
+        d.attach(server.uri, name='keeps', reconnect_delay_max='200ms')
+        spawner = d.spawner
+        guest.kill(d.keeper, signal.SIGKILL)
+        wait_until(lambda: 'the keeper of the process that makes connections has ended' in
+                   d.log())
+        outage(d, server)
+        assert not has_gone(guest, spawner) and not d.status('keeps')['warnings']
+        guest.kill(spawner, signal.SIGKILL)
+        ended = 'the process that makes connections has ended, and its keeper'
+        wait_until(lambda: ended in d.log())
+        assert d.state('keeps') == 'connected'
+        assert ended in d.status('keeps')['warnings'][0]
         r = d.ctl('attach', server.uri, '--name=other', check=False)
         assert r.rc != 0 and 'nbdd --replace' in r.out
         d.replace()
-        d.ctl('reconnect', 'lost')
-        wait_until(lambda: d.status('lost')['outages']['count'] == 1)
-        d.wait_state('lost', 'connected')
+        assert not d.status('keeps')['warnings']
+        outage(d, server)
+        # A spawner alone ends with nbdd, too.
+        spawner = d.spawner
+        guest.kill(d.keeper, signal.SIGKILL)
+        wait_until(lambda: d.keeper is None)
+    wait_until(lambda: has_gone(guest, spawner), 10, 'the spawner to end with nbdd')
 
 
 def test_an_errand_is_root_for_its_device_alone(guest, daemon):

@@ -1,7 +1,6 @@
 /* The process: takes orders, forks, kills, reaps. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +8,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "daemon/capabilities.h"
 #include "daemon/child.h"
 #include "daemon/connector_child.h"
 #include "daemon/log.h"
@@ -157,38 +155,23 @@ static int on_order(sd_event_source *s, int fd, uint32_t revents, void *userdata
 	return 0;
 }
 
-/* Signals that end nbdd do not end it: nbdd does. */
-static int take_signals(struct process *p)
+void spawner_work(int sock, struct sandbox *sandbox)
 {
-	sigset_t mask;
-
-	signal(SIGINT, SIG_IGN);
-	signal(SIGTERM, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
-	signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&mask);
-	sigaddset(&mask, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &mask, NULL);
-	return sd_event_new(&p->event);
-}
-
-void spawner_main(int sock, const char *runtime_dir)
-{
-	struct process p = {};
+	struct process p = { .sandbox = sandbox };
 	int r;
 
 	prctl(PR_SET_NAME, "spawner");
-	power_hold_memory();
-	r = take_signals(&p);
+	power_lock_memory();
+	r = sandbox_forked(sandbox);
+	if (r >= 0)
+		r = sd_event_new(&p.event);
 	if (r >= 0)
 		r = newroot_watch(p.event);
-	if (r >= 0)
-		r = sandbox_new(runtime_dir, &p.sandbox);
-	if (r >= 0)
-		r = power_drop_to(CAP(CAP_SYS_CHROOT), p.sandbox);
 	if (r >= 0)
 		r = sd_event_add_io(p.event, NULL, sock, EPOLLIN, on_order, &p);
 	if (r >= 0)
 		r = sd_event_loop(p.event);
+	if (r < 0)
+		log_error("the process that makes connections cannot go on: %s", strerror(-r));
 	_exit(r < 0);
 }
