@@ -41,6 +41,9 @@ def installed(*options):
             if not f.startswith('share/man/man3/')}
 
 
-@pytest.mark.parametrize('options, more', [((), ''), (('NBD_CLIENT=yes',), CLIENT)])
+@pytest.mark.parametrize('options, more', [
+    ((), ''),
+    pytest.param(('NBD_CLIENT=yes',), CLIENT, marks=pytest.mark.slow),
+])
 def test_install_lays_out_these_files(options, more):
     assert sorted(installed(*options)) == sorted((USUAL + more).split())

@@ -7,7 +7,7 @@ import pytest
 from tests.harness.servers import Nbdkit
 from tests.ocaml.programs import needs_ocaml, program, run
 
-pytestmark = needs_ocaml
+pytestmark = [needs_ocaml, pytest.mark.slow]
 HERE = pathlib.Path(__file__).parent
 
 

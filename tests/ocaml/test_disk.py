@@ -18,7 +18,7 @@ def libraries_missing():
         ['ocamlfind', 'query', name], capture_output=True).returncode != 0]
 
 
-pytestmark = [needs_ocaml, pytest.mark.skipif(
+pytestmark = [needs_ocaml, pytest.mark.slow, pytest.mark.skipif(
     bool(libraries_missing()),
     reason=f'not on this machine: {", ".join(libraries_missing())} (contrib/deps test)')]
 

@@ -10,7 +10,7 @@ from tests.harness.paths import ROOT
 from tests.harness.servers import Nbdkit
 from tests.ocaml.programs import ENVIRONMENT, PROGRAMS, needs_ocaml, packages
 
-pytestmark = needs_ocaml
+pytestmark = [needs_ocaml, pytest.mark.slow]
 EXAMPLES = sorted((ROOT / 'contrib' / 'ocaml' / 'examples').glob('*.ml'))
 THEIRS = pathlib.Path('/usr/lib/ocaml/nbd/mlnbd.cmxa')
 MODULES = ['ours', pytest.param('theirs', marks=pytest.mark.skipif(
