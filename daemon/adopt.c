@@ -310,7 +310,7 @@ void adopt_devices(struct manager *m, struct adopt_fds *fds)
 
 	if (m->reports)
 		m->reports->n = 0;
-	r = m->store ? 0 : store_open(m->options.runtime_dir, &m->store);
+	r = m->store ? 0 : store_open(m->options.runtime_dir, &m->options.owners, &m->store);
 
 	if (r >= 0)
 		r = store_foreach(m->store, on_file, &a);

@@ -20,11 +20,22 @@ int capabilities_bound(uint64_t keep)
 	return 0;
 }
 
+uint64_t capabilities_have(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {};
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return 0;
+	return data[0].effective | (uint64_t)data[1].effective << 32;
+}
+
 int capabilities_keep(uint64_t keep)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2] = {};
 
+	keep &= capabilities_have();
 	for (size_t i = 0; i < 2; i++)
 		data[i].effective = data[i].permitted = (uint32_t)(keep >> (32 * i));
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)

@@ -295,7 +295,7 @@ static const struct varlink_method methods[] = {
 	{ "Events", false, method_events },
 	{ "Reconnect", true, method_reconnect },
 	{ "Move", true, control_method_move },
-	{ "Reload", true, control_method_reload },
+	{ "Reload", true, control_method_reload, .own_user = true },	/* ExecReload= */
 };
 
 static const struct varlink_interface interface = {

@@ -138,10 +138,14 @@ static int give_rest(struct handover *h, unsigned n)
 
 /* ---- after GO ---------------------------------------------------------------------- */
 
-static void kill_successor(const struct handover *h)
+/* Who is not root cannot kill a successor that is: false, and there must not be two. */
+static bool kill_successor(const struct handover *h)
 {
-	if (syscall(SYS_pidfd_send_signal, h->peer, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
-		log_error("cannot kill process %d: %s", h->peer_pid, strerror(errno));
+	int r = syscall(SYS_pidfd_send_signal, h->peer, SIGKILL, NULL, 0) < 0 ? -errno : 0;
+
+	if (r < 0 && r != -ESRCH)
+		log_error("cannot kill process %d: %s", h->peer_pid, strerror(-r));
+	return r != -EPERM;
 }
 
 /* The successor died when it was in charge: what it has done to the devices is in the files
@@ -182,8 +186,7 @@ static void go(struct handover *h, struct passing *p)
 
 	if (r >= 0)
 		r = await(h, "RUNNING", p);
-	if (r < 0) {
-		kill_successor(h);
+	if (r < 0 && (passing_peer_dead(h->peer, 0) || kill_successor(h))) {
 		while (!passing_peer_dead(h->peer, DEATH_USEC))
 			log_error("process %d does not die", h->peer_pid);
 		take_back(h);
@@ -301,7 +304,7 @@ static int on_successor(sd_event_source *s, int fd, uint32_t revents, void *user
 	}
 	h->sock = sock;
 	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	h->peer = passing_peer(sock, &h->peer_pid);
+	h->peer = passing_peer(sock, &h->m->options.owners, &h->peer_pid);
 	if (h->peer < 0 || sd_event_add_io(h->m->event, &h->messages, sock, EPOLLIN, on_message,
 					   h) < 0)
 		let_go(h);

@@ -8,6 +8,7 @@
 
 #include "conf/conf.h"
 #include "daemon/kworker.h"
+#include "daemon/owner.h"
 #include "daemon/sandbox.h"
 #include "daemon/state.h"
 #include "netlink/nbdk.h"
@@ -30,6 +31,7 @@ struct connectors;
 
 struct manager_options {
 	const char *config, *nbdtab, *runtime_dir;
+	struct owners owners;		/* of what a predecessor leaves */
 	bool replace;			/* take over from an nbdd that runs */
 	struct programs *programs;	/* what runs them; NULL: nothing */
 	struct spawner *spawner;	/* of connectors, relays, resolvers */

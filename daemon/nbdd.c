@@ -135,7 +135,8 @@ static void open_standard_fds(void)
 }
 
 /* As udev and systemd do: best effort, and what comes of it shows when it is used.  The
- * kernel loads tls only for those who may, which connectors may not. */
+ * kernel loads tls only for those who may, which connectors may not.  Who is not root may not,
+ * either, and has whoever started it for that. */
 static void load_modules(void)
 {
 	static const char *const modules[][2] = {
@@ -207,7 +208,7 @@ struct start {
 /* From an nbdd that runs, or alone. */
 static int gather(const struct manager_options *o, struct start *s)
 {
-	int r = o->replace ? takeover_begin(o->runtime_dir, &s->from) : -ENOENT;
+	int r = o->replace ? takeover_begin(o, &s->from) : -ENOENT;
 
 	if (r >= 0) {
 		s->lock = STEAL_FD(s->from.lock);
@@ -300,7 +301,8 @@ static int start_helpers(struct manager_options *o)
 
 static int run_loop(struct manager_options *o, sd_event *event)
 {
-	int r = newroot_watch(event);
+	/* Out of an initramfs nbdd is root. */
+	int r = geteuid() == 0 ? newroot_watch(event) : 0;
 
 	if (r < 0)
 		log_warning("cannot watch for a new root: %s", strerror(-r));
@@ -318,7 +320,9 @@ static int run(struct manager_options *o)
 	int r;
 
 	open_standard_fds();
-	load_modules();
+	if (geteuid() == 0)
+		load_modules();
+	o->owners = owners_find();
 	/* Reads a file at first use, which children that say a date must not. */
 	tzset();
 	r = start_helpers(o);
@@ -353,8 +357,9 @@ int nbdd_main(int argc, char **argv)
 		open_standard_fds();
 		return service->serve(&o) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
-	if (geteuid() != 0) {
-		fputs("nbdd: must be root to attach block devices\n", stderr);
+	if (!power_suffices()) {
+		fputs("nbdd: must be root, or have CAP_SYS_ADMIN, to attach block devices\n",
+		      stderr);
 		return EXIT_FAILURE;
 	}
 	return run(&o) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "daemon/owner.h"
 #include "lib/util/clock.h"
 
 int passing_send(int sock, const char *word, const char *text, size_t len, const int *fds,
@@ -105,7 +106,7 @@ int passing_expect(int sock, uint64_t limit_usec, const char *word, struct passi
 	return -EPROTO;
 }
 
-int passing_peer(int sock, int *ret_pid)
+int passing_peer(int sock, const struct owners *owners, int *ret_pid)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
@@ -113,7 +114,7 @@ int passing_peer(int sock, int *ret_pid)
 
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return -errno;
-	if (peer.uid != 0)
+	if (!owners_have(owners, peer.uid))
 		return -EPERM;
 	fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
 	if (fd < 0)

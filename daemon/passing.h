@@ -12,6 +12,8 @@
 #define PASSING_TEXT_MAX	(STATE_TEXT_MAX + 64)
 #define PASSING_FDS_MAX		CONF_CONNECTIONS_MAX
 
+struct owners;
+
 struct passing {
 	char word[16];
 	char *text;			/* NUL-terminated, in BUF */
@@ -34,7 +36,7 @@ _must_check_ int passing_expect(int sock, uint64_t limit_usec, const char *word,
 				struct passing *ret);
 void passing_close_fds(struct passing *p);
 
-/* A pidfd of who is connected to SOCK, if that is root; or -errno. */
-_must_check_ int passing_peer(int sock, int *ret_pid);
+/* A pidfd of who is connected to SOCK, if that is one of OWNERS; or -errno. */
+_must_check_ int passing_peer(int sock, const struct owners *owners, int *ret_pid);
 /* Has the process ended, or does within LIMIT_USEC? */
 bool passing_peer_dead(int pidfd, uint64_t limit_usec);

@@ -34,14 +34,24 @@ static const uint64_t needed =
 					/* who holds a device: every process's descriptors */
 static const uint64_t needed_in_initramfs = CAP(CAP_SYS_CHROOT);	/* newroot.h */
 
+static const char *const needed_names[] = {
+	[CAP_SYS_ADMIN] = "CAP_SYS_ADMIN", [CAP_NET_ADMIN] = "CAP_NET_ADMIN",
+	[CAP_DAC_OVERRIDE] = "CAP_DAC_OVERRIDE",
+	[CAP_DAC_READ_SEARCH] = "CAP_DAC_READ_SEARCH", [CAP_SYS_PTRACE] = "CAP_SYS_PTRACE",
+};
+
 static void set_limit(int resource, rlim_t value)
 {
 	struct rlimit old, limit = { value, value };
 
-	if (getrlimit(resource, &old) == 0 && old.rlim_max < value && geteuid() != 0)
-		limit.rlim_cur = limit.rlim_max = old.rlim_max;
-	if (setrlimit(resource, &limit) < 0)
-		log_warning("cannot set resource limit %d: %s", resource, strerror(errno));
+	if (setrlimit(resource, &limit) == 0)
+		return;
+	if (errno == EPERM && getrlimit(resource, &old) == 0) {
+		limit.rlim_cur = limit.rlim_max = MIN(value, old.rlim_max);
+		if (setrlimit(resource, &limit) == 0)
+			return;
+	}
+	log_warning("cannot set resource limit %d: %s", resource, strerror(errno));
 }
 
 static void avoid_oom_killer(void)
@@ -93,9 +103,12 @@ static int keep_only(uint64_t keep, const struct sandbox *user)
 {
 	int r = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 
-	/* What it has it keeps without it; what it executed would get nothing. */
+	/* What it has it keeps without it; what it executed would get nothing.  Who is not root
+	 * gets nothing by executing anyway, now. */
 	if (r >= 0)
 		r = capabilities_bound(0);
+	if (r == -EPERM && geteuid() != 0)
+		r = 0;
 	if (r >= 0 && user)
 		r = sandbox_become_user(user);
 	if (r >= 0)
@@ -107,8 +120,19 @@ static int keep_only(uint64_t keep, const struct sandbox *user)
 	return r;
 }
 
+bool power_suffices(void)
+{
+	return geteuid() == 0 || capabilities_have() & CAP(CAP_SYS_ADMIN);
+}
+
 int power_drop(bool follows_root)
 {
+	uint64_t missing = needed & ~capabilities_have();
+
+	for (size_t i = 0; i < ARRAY_SIZE(needed_names); i++)
+		if (missing & CAP(i))
+			log_warning("nbdd was started without %s: what needs it fails",
+				    needed_names[i]);
 	return keep_only(needed | (follows_root ? needed_in_initramfs : 0), NULL);
 }
 

@@ -8,6 +8,9 @@
 
 struct sandbox;
 
+/* Is this process root, or as good as root for the nbd driver? */
+bool power_suffices(void);
+
 /* Lock all memory, never reclaim into its own devices, be the last that the OOM killer
  * takes, allow many descriptors.  What the system refuses is logged and gone without. */
 void power_hold_memory(void);

@@ -26,6 +26,7 @@
 #define MIB		(UINT64_C(1) << 20)
 
 struct sandbox {
+	uid_t maker;		/* who made this */
 	uid_t uid;
 	gid_t gid;
 	int empty_fd;		/* a directory with nothing in it */
@@ -37,7 +38,7 @@ struct sandbox {
 
 /* What a role may keep; NEGOTIATE is entered from DIAL, and no differently. */
 static const struct {
-	bool root;			/* the user, with CAPABILITIES; else the parent is not */
+	bool nbdd;			/* nbdd's user, with CAPABILITIES; else not */
 	bool keeps_files;		/* the root directory */
 	uint64_t capabilities;
 	uint64_t memory;		/* bytes of address space, beyond the daemon's */
@@ -47,16 +48,16 @@ static const struct {
 	[SANDBOX_RELAY] = { .memory = 64 * MIB },
 	[SANDBOX_RESOLVE] = { .keeps_files = true, .memory = 256 * MIB },
 	[SANDBOX_READ] = {
-		.root = true, .keeps_files = true, .memory = 64 * MIB,
+		.nbdd = true, .keeps_files = true, .memory = 64 * MIB,
 		.capabilities = CAP(CAP_DAC_READ_SEARCH),	/* files of any owner */
 	},
 	[SANDBOX_ERRAND] = {
-		.root = true, .keeps_files = true, .memory = 64 * MIB,
+		.nbdd = true, .keeps_files = true, .memory = 64 * MIB,
 		/* To see what any process has open. */
 		.capabilities = CAP(CAP_SYS_PTRACE) | CAP(CAP_DAC_READ_SEARCH),
 	},
 	[SANDBOX_REACH] = {
-		.root = true, .keeps_files = true, .memory = 64 * MIB,
+		.nbdd = true, .keeps_files = true, .memory = 64 * MIB,
 		.capabilities = CAP(CAP_DAC_OVERRIDE),		/* a socket of any owner */
 	},
 };
@@ -87,12 +88,15 @@ static int open_high(const char *path, int flags)
 
 static int open_empty(const char *runtime_dir)
 {
+	struct stat st;
 	char path[4096];
 
 	if ((size_t)snprintf(path, sizeof(path), "%s/empty", runtime_dir) >= sizeof(path))
 		return -ENAMETOOLONG;
-	/* Whatever the umask, for those who enter it are nobody; an older nbdd may have made it. */
-	if ((mkdir(path, 0555) < 0 && errno != EEXIST) || chmod(path, 0555) < 0) {
+	/* Whatever the umask, for those who enter it are nobody; an older nbdd may have made it,
+	 * and may have been another user. */
+	if ((mkdir(path, 0555) < 0 && errno != EEXIST) || lstat(path, &st) < 0 ||
+	    ((st.st_mode & 07777) != 0555 && chmod(path, 0555) < 0)) {
 		log_error("cannot make %s: %s", path, strerror(errno));
 		return -errno;
 	}
@@ -157,6 +161,7 @@ int sandbox_new(const char *runtime_dir, struct sandbox **ret)
 
 	if (!s)
 		return -ENOMEM;
+	s->maker = geteuid();
 	find_user(s);
 	s->empty_fd = open_empty(runtime_dir);
 	s->null_fd = open_high("/dev/null", O_RDWR);
@@ -244,15 +249,15 @@ static int drop_power(const struct sandbox *s, enum sandbox_role role)
 {
 	int r;
 
-	if (roles[role].root != (geteuid() == 0))
+	if (roles[role].nbdd ? geteuid() != s->maker : geteuid() != s->uid)
 		return -EPERM;
 	if (!roles[role].keeps_files &&
 	    (fchdir(s->empty_fd) < 0 || chroot(".") < 0))
 		return -errno;
-	if (!roles[role].root && setresuid(s->uid, s->uid, s->uid) < 0)
+	if (!roles[role].nbdd && setresuid(s->uid, s->uid, s->uid) < 0)
 		return -errno;
 	r = capabilities_keep(roles[role].capabilities);
-	if (r >= 0 && !roles[role].root)
+	if (r >= 0 && !roles[role].nbdd)
 		r = limit_unprivileged(s);
 	return r;
 }

@@ -12,9 +12,9 @@ enum sandbox_role {
 	SANDBOX_NEGOTIATE,	/* reads a server's bytes: its descriptors are all it has */
 	SANDBOX_RELAY,		/* moves bytes between two sockets that it is given */
 	SANDBOX_RESOLVE,	/* name service, whose modules open files and sockets */
-	SANDBOX_READ,		/* root, reads files of keys */
-	SANDBOX_ERRAND,		/* root, on a device's node and sysfs; parses nothing */
-	SANDBOX_REACH,		/* root, connects to a socket's path; reads no byte of it */
+	SANDBOX_READ,		/* nbdd's own user, reads files of keys */
+	SANDBOX_ERRAND,		/* the same, on a device's node and sysfs; parses nothing */
+	SANDBOX_REACH,		/* the same, connects to a socket's path; reads no byte of it */
 	SANDBOX_ROLES
 };
 
@@ -39,9 +39,9 @@ bool sandbox_can_filter(void);
 _must_check_ int sandbox_become_user(const struct sandbox *s);
 
 /* In a child that still has what its parent has, once: the user, capabilities, limits and root
- * directory of ROLE; it dies with its parent.  The parent is root, or has become that user, for
- * the roles that are not.  Descriptors of the parent may be closed after it.  0 or -errno; on an
- * error the child must not go on. */
+ * directory of ROLE; it dies with its parent.  The parent is who made S for the roles that are
+ * nbdd's own user, and has become the other one for those that are not.  Descriptors of the
+ * parent may be closed after it.  0 or -errno; on an error the child must not go on. */
 _must_check_ int sandbox_enter(const struct sandbox *s, enum sandbox_role role);
 
 /* Then, and once more to go on from DIAL to NEGOTIATE: the system calls of ROLE, and no

@@ -127,7 +127,8 @@ static int write_text(struct device *d, const char *text, size_t len)
 		return -ENOMEM;
 	if (strncmp(s->line, text, line) == 0 && s->line[line] == '\0')
 		return 0;
-	if (!m->store && (r = store_open(m->options.runtime_dir, &m->store)) < 0)
+	r = m->store ? 0 : store_open(m->options.runtime_dir, &m->options.owners, &m->store);
+	if (r < 0)
 		return r;
 	r = store_write(m->store, d->name, text, len, &s->file);
 	if (r < 0)

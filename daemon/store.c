@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "daemon/owner.h"
 #include "daemon/state.h"
 #include "lib/util/cleanup.h"
 
@@ -18,6 +19,7 @@
 
 struct store {
 	int dir;
+	struct owners owners;
 };
 
 struct copy {
@@ -44,7 +46,7 @@ static void sweep(struct store *s)
 		free(entries);
 }
 
-int store_open(const char *runtime_dir, struct store **ret)
+int store_open(const char *runtime_dir, const struct owners *owners, struct store **ret)
 {
 	_cleanup_close_ int dir = -1;
 	char path[4096];
@@ -57,12 +59,13 @@ int store_open(const char *runtime_dir, struct store **ret)
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0 || fstat(dir, &st) < 0)
 		return -errno;
-	if (st.st_uid != geteuid() || st.st_mode & 022)
+	if (!owners_have(owners, st.st_uid) || st.st_mode & 022)
 		return -EPERM;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
 	s->dir = STEAL_FD(dir);
+	s->owners = *owners;
 	sweep(s);
 	*ret = s;
 	return 0;
@@ -206,7 +209,7 @@ static ssize_t read_file(struct store *s, const char *name, char *text)
 		return -EPERM;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 022)
+	if (!S_ISREG(st.st_mode) || !owners_have(&s->owners, st.st_uid) || st.st_mode & 022)
 		return -EPERM;
 	n = read(fd, text, STATE_TEXT_MAX + 1);
 	if (n < 0)

@@ -12,12 +12,14 @@
 #define STORE_DIR	"devices"
 #define STORE_FILES_MAX	4096		/* more are not looked at */
 
+struct owners;
 struct store;
 struct store_file;
 
 /* Make or take the directory, in which half-done files are removed: 0 or -errno; -EPERM: it
- * is not root's alone. */
-_must_check_ int store_open(const char *runtime_dir, struct store **ret);
+ * is not one of OWNERS' alone. */
+_must_check_ int store_open(const char *runtime_dir, const struct owners *owners,
+			    struct store **ret);
 void store_free(struct store *s);
 
 /* Write the file NAME; *F is NULL before the first time.  0 or -errno (-ENOSPC): then what
@@ -30,7 +32,7 @@ void store_remove(struct store *s, const char *name, struct store_file *f);
 void store_file_free(struct store_file *f);
 
 /* Call FN for each file, with the text (not NUL-terminated) or with the reason (-errno, TEXT
- * NULL) that there is none: -EPERM for what is no file of root's, -EFBIG. */
+ * NULL) that there is none: -EPERM for what is no file of the owners', -EFBIG. */
 typedef void (*store_fn)(const char *name, const char *text, size_t len, int error,
 			 void *userdata);
 int store_foreach(struct store *s, store_fn fn, void *userdata);

@@ -175,17 +175,17 @@ static bool old_has_died(const struct takeover *t, int r)
 	return (r == -ECONNRESET || r == -EPIPE) && passing_peer_dead(t->old, DEATH_USEC);
 }
 
-int takeover_begin(const char *runtime_dir, struct takeover *t)
+int takeover_begin(const struct manager_options *o, struct takeover *t)
 {
 	int pid = 0, r;
 
 	*t = TAKEOVER_NULL;
-	t->sock = dial(runtime_dir);
+	t->sock = dial(o->runtime_dir);
 	if (t->sock == -ENOENT)
 		return -ENOENT;
 	r = t->sock;
 	if (r >= 0)
-		r = t->old = passing_peer(t->sock, &pid);
+		r = t->old = passing_peer(t->sock, &o->owners, &pid);
 	if (r >= 0)
 		r = make_room(t);
 	if (r >= 0)

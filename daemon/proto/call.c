@@ -325,6 +325,11 @@ static void fail_interface(struct varlink_call *call, const char *name, size_t l
 	varlink_call_error(call, "org.varlink.service.InterfaceNotFound", o);
 }
 
+static bool may_call(const struct varlink_method *method, uid_t uid)
+{
+	return !method->root_only || uid == 0 || (method->own_user && uid == geteuid());
+}
+
 static void dispatch(struct varlink_call *call)
 {
 	struct varlink_server *s = call->server;
@@ -345,7 +350,7 @@ static void dispatch(struct varlink_call *call)
 	if (!method)
 		fail_with_name(call, "org.varlink.service.MethodNotFound", "method",
 			       name);
-	else if (method->root_only && call->peer.uid)
+	else if (!may_call(method, call->peer.uid))
 		varlink_call_error(call, VARLINK_PERMISSION_DENIED, NULL);
 	else
 		method->handler(call, call->params,

@@ -43,6 +43,7 @@ struct varlink_method {
 	bool root_only;		/* others get org.varlink.service.PermissionDenied */
 	void (*handler)(struct varlink_call *call, struct json_object *params,
 			void *userdata);
+	bool own_user;		/* ... but who the server runs as may, too */
 };
 
 struct varlink_interface {
