@@ -125,7 +125,7 @@ static unsigned adopt_links(struct device *d, const struct state *s, struct adop
 		memcpy(d->links[i].peer, from->peer, sizeof(from->peer));
 		d->links[i].tls = from->tls;
 		link_tls_clean(&d->links[i].tls);
-		link_relay_adopt(&d->links[i], (pid_t)from->relay_pid, from->relay_started);
+		link_relay_adopt(&d->links[i], (pid_t)from->relay_pid);
 		if (link_adopt(&d->links[i], &from->sock, fd, from->since_real_usec))
 			with_fd += fd >= 0;
 	}

@@ -27,7 +27,7 @@ uint64_t capabilities_have(void)
 
 	if (syscall(SYS_capget, &header, data) < 0)
 		return 0;
-	return data[0].effective | (uint64_t)data[1].effective << 32;
+	return data[0].permitted | (uint64_t)data[1].permitted << 32;
 }
 
 int capabilities_keep(uint64_t keep)

@@ -26,8 +26,8 @@ int link_relay_start(struct link *l, int fd, const struct nbdd_tls_state *state)
 {
 	const struct manager *m = l->device->manager;
 	struct relay relay;
-	int r = relay_start(m->options.spawner, l->device->name, fd, state, tls_records_max(),
-			    &relay);
+	int r = relay_start(m->options.spawner, m->relay_marks, l->device->name, fd, state,
+			    tls_records_max(), &relay);
 
 	if (r < 0) {
 		fd_close(fd);
@@ -47,20 +47,20 @@ static bool has_ended(int pidfd)
 }
 
 /* Its socket to the server and its messages are not to be had again. */
-void link_relay_adopt(struct link *l, pid_t pid, uint64_t started)
+void link_relay_adopt(struct link *l, pid_t pid)
 {
 	int pidfd;
 
 	if (pid <= 0)
 		return;
-	pidfd = relay_find(pid, started);
+	pidfd = relay_find(l->device->manager->relay_marks, pid);
 	if (pidfd < 0 && pidfd != -ESRCH) {
 		device_log(l->device, LOG_WARNING, "cannot look after relay process %d: %s", pid,
 			   strerror(-pidfd));
 		return;
 	}
-	l->relay = (struct link_relay){ .there = true, .pid = pid, .started = started,
-					.pidfd = -1, .sock = -1, .server_fd = -1 };
+	l->relay = (struct link_relay){ .there = true, .pid = pid, .pidfd = -1, .sock = -1,
+					.server_fd = -1 };
 	if (pidfd >= 0)
 		l->relay.pidfd = pidfd;
 }
@@ -78,7 +78,7 @@ static void begins(struct link *l, pid_t pid)
 
 	if (r->pid)
 		return;
-	pidfd = relay_identify(pid, r->sock, &r->started);
+	pidfd = relay_identify(pid, r->sock);
 	if (pidfd < 0) {
 		if (pidfd != -ESRCH)
 			device_log(l->device, LOG_WARNING, "cannot look after relay process %d: %s",

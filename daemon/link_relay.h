@@ -11,8 +11,7 @@ struct link;
 
 struct link_relay {
 	bool there;			/* or the rest says nothing */
-	pid_t pid;			/* 0: it has not told yet, nor what follows */
-	uint64_t started;		/* clock ticks since the boot: with PID, which it is */
+	pid_t pid;			/* 0: it has not told yet */
 	int pidfd;			/* -1 also: it has ended */
 	int sock;			/* struct relay_message come from it; -1: taken over */
 	int server_fd;			/* duplicate of its socket to the server; the same */
@@ -26,8 +25,8 @@ struct link_relay {
 _must_check_ int link_relay_start(struct link *l, int fd, const struct nbdd_tls_state *state);
 /* Then wait until it has begun, or will not: link_relayed.  0 or -errno. */
 _must_check_ int link_relay_await(struct link *l);
-/* It was started by an earlier nbdd as PID (0: none, or unknown) at STARTED. */
-void link_relay_adopt(struct link *l, pid_t pid, uint64_t started);
+/* It was started by an earlier nbdd as PID (0: none, or unknown). */
+void link_relay_adopt(struct link *l, pid_t pid);
 /* It has one, and that is dead. */
 bool link_relay_dead(const struct link *l);
 /* End it, and with it the connection: 0, -EOPNOTSUPP (it has none), or another -errno. */

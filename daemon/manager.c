@@ -14,6 +14,7 @@
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/proto/varlink.h"
+#include "daemon/relay.h"
 #include "daemon/reload.h"
 #include "daemon/resume.h"
 #include "daemon/retry.h"
@@ -294,6 +295,9 @@ static int prepare(struct manager *m)
 
 	if (r < 0)
 		return r;
+	m->relay_marks = relay_marks_open(m->options.runtime_dir);
+	if (m->relay_marks < 0)
+		return fail(m->relay_marks, "cannot open the file of relays");
 	r = connectors_new(m->event, m->options.spawner, m->sandbox, &m->connectors);
 	if (r < 0)
 		return fail(r, "cannot set up the event loop");
@@ -318,6 +322,7 @@ int manager_new(const struct manager_options *options, sd_event *event, struct m
 		return -ENOMEM;
 	m->options = *options;
 	m->event = event;
+	m->relay_marks = -1;
 	r = prepare(m);
 	if (r < 0) {
 		manager_free(m);
@@ -366,6 +371,7 @@ void manager_free(struct manager *m)
 	sd_event_source_disable_unref(m->status_timer);
 	connectors_free(m->connectors);
 	sandbox_free(m->sandbox);
+	fd_close(m->relay_marks);
 	manager_probe_free(m);
 	reload_free(m->reload);
 	free(m->reports);

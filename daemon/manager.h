@@ -44,6 +44,7 @@ struct manager {
 	struct nbdk_events *links;
 	struct nbdk_net *net;
 	struct sandbox *sandbox;	/* of our own children */
+	int relay_marks;		/* see relay.h */
 	struct nbdk_diag *diag;		/* for links whose descriptors are lost */
 	struct notify *notify;		/* NULL: nobody wants to know */
 	struct store *store;		/* NULL: cannot be opened now */

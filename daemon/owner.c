@@ -4,9 +4,11 @@
 #include <stddef.h>
 #include <unistd.h>
 
+#include "daemon/service.h"
+
 struct owners owners_find(void)
 {
-	const struct passwd *p = getpwnam(OWNER_USER);
+	const struct passwd *p = getpwnam(SERVICE_USER);
 
 	return (struct owners){ .user = p ? p->pw_uid : 0, .self = geteuid() };
 }

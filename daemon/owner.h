@@ -5,10 +5,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define OWNER_USER "nbdd-daemon"
-
 struct owners {
-	uid_t user;			/* of that name; 0: there is none */
+	uid_t user;			/* SERVICE_USER; 0: there is none */
 	uid_t self;
 };
 

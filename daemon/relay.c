@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
@@ -31,8 +30,16 @@ struct relay_setup {
 struct relay_work {
 	int sock;			/* to the daemon */
 	bool told;			/* it why this ends */
+	struct flock mark;
 	struct pump pump;
 };
+
+/* The byte of a process's number: only that process can have it locked, as long as it runs.
+ * (POSIX locks, fcntl(2).) */
+static struct flock mark_of(pid_t pid, short type)
+{
+	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = pid, .l_len = 1 };
+}
 
 /* ---- in the relay ------------------------------------------------------------------ */
 
@@ -83,13 +90,14 @@ int relay_prepare(void *arg)
 	if (w == MAP_FAILED || !room)
 		_exit(1);
 	madvise(w, sizeof(*w), MADV_DONTDUMP);
+	w->mark = mark_of(getpid(), F_RDLCK);
 	given->work = w;
 	/* The heap keeps it, for it may not grow any more. */
 	free(room);
 	mlockall(MCL_CURRENT | MCL_FUTURE);
 	/* What is sent to the daemon's process group, such as a Ctrl-C, is not for us. */
 	setsid();
-	return -1;
+	return given->kept;
 }
 
 static int begin(struct relay_work *w)
@@ -116,6 +124,8 @@ void relay_main(int sock, int kept, void *arg)
 	int r;
 
 	w->sock = sock;
+	/* Where it is refused, an nbdd that comes after this one does not know us. */
+	(void)!fcntl(kept, F_SETLK, &w->mark);
 	tell(w, RELAY_BEGINS, "");
 	r = begin(w);
 	if (r < 0) {
@@ -149,41 +159,26 @@ static void widen(const int pair[static 2])
 		(void)!setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
 }
 
-/* When it was started: by that a process is told from one that has its number later. */
-static int start_time(pid_t pid, uint64_t *ret)
+int relay_marks_open(const char *runtime_dir)
 {
-	_cleanup_close_ int fd = -1;
-	char text[1024];
-	const char *p;
-	ssize_t n;
+	char path[4096];
+	int fd;
 
-	snprintf(text, sizeof(text), "/proc/%d/stat", pid);
-	fd = open(text, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (n < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	text[n] = '\0';
-	/* proc(5): the name, in parentheses, may hold anything; what is behind it is the third
-	 * field, and the start time the 22nd. */
-	p = strrchr(text, ')');
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	return p && sscanf(p, " %" SCNu64, ret) == 1 ? 0 : -EBADMSG;
+	if ((size_t)snprintf(path, sizeof(path), "%s/relays", runtime_dir) >= sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : fd;
 }
 
-int relay_find(pid_t pid, uint64_t started)
+int relay_find(int marks, pid_t pid)
 {
 	/* In this order: the number is not given to another while the descriptor is held. */
 	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	uint64_t found;
-	int r;
+	struct flock lock = mark_of(pid, F_WRLCK);
 
-	if (pidfd < 0)
+	if (pidfd < 0 || fcntl(marks, F_GETLK, &lock) < 0)
 		return -errno;
-	r = start_time(pid, &found);
-	if (r == 0 && found != started)
-		r = -ESRCH;
-	return r < 0 ? r : STEAL_FD(pidfd);
+	return lock.l_type == F_UNLCK || lock.l_pid != pid ? -ESRCH : STEAL_FD(pidfd);
 }
 
 /* As long as the other end is there, its process is, and the number is its own. */
@@ -194,17 +189,13 @@ static bool is_there(int sock)
 	return poll(&p, 1, 0) == 0;
 }
 
-int relay_identify(pid_t pid, int sock, uint64_t *ret_started)
+int relay_identify(pid_t pid, int sock)
 {
 	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	int r;
 
 	if (pidfd < 0)
 		return -errno;
-	r = start_time(pid, ret_started);
-	if (r == 0 && !is_there(sock))
-		r = -ESRCH;
-	return r < 0 ? r : STEAL_FD(pidfd);
+	return is_there(sock) ? STEAL_FD(pidfd) : -ESRCH;
 }
 
 int relay_receive(int sock, struct relay_message *ret, pid_t *ret_pid)
@@ -231,7 +222,8 @@ int relay_receive(int sock, struct relay_message *ret, pid_t *ret_pid)
 }
 
 /* The pair of which the spawner's child gets one end; its messages come with its pid. */
-static int open_sock(const struct spawner *spawner, const char *name, struct relay *relay)
+static int open_sock(const struct spawner *spawner, int marks, const char *name,
+		     struct relay *relay)
 {
 	int pair[2], on = 1, r = 0;
 	char what[16];
@@ -243,17 +235,17 @@ static int open_sock(const struct spawner *spawner, const char *name, struct rel
 	if (setsockopt(relay->sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
 		r = -errno;
 	if (r >= 0)
-		r = spawner_ask(spawner, SANDBOX_RELAY, what, pair[1], -1, -1);
+		r = spawner_ask(spawner, SANDBOX_RELAY, what, pair[1], -1, marks);
 	fd_close(pair[1]);
 	return r;
 }
 
-int relay_start(const struct spawner *spawner, const char *name, int server,
+int relay_start(const struct spawner *spawner, int marks, const char *name, int server,
 		const struct nbdd_tls_state *state, uint64_t records, struct relay *ret)
 {
 	_cleanup_(cleanup_relay_p) struct relay relay = { .sock = -1, .kernel = -1 };
 	struct relay_setup setup = { .state = *state, .records = records };
-	int pair[2], r = open_sock(spawner, name, &relay);
+	int pair[2], r = open_sock(spawner, marks, name, &relay);
 
 	if (r >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		r = -errno;

@@ -37,19 +37,22 @@ struct relay {
 	int kernel;			/* the end of its pair for the nbd driver */
 };
 
+/* The file RUNTIME_DIR/relays, in which each relay marks that it runs; the caller's, or
+ * -errno.  What /proc tells of a process may be hidden from nbdd. */
+_must_check_ int relay_marks_open(const char *runtime_dir);
 /* Ask for one for the device NAME over SERVER, which stays the caller's; a STATE of version 0 is
  * for bytes that pass as they are.  After RECORDS with one key, where keys have a limit, it says
  * so.  When there will be none, SOCK comes to its end, and so does KERNEL.  0 or -errno. */
-_must_check_ int relay_start(const struct spawner *spawner, const char *name, int server,
-			     const struct nbdd_tls_state *state, uint64_t records,
+_must_check_ int relay_start(const struct spawner *spawner, int marks, const char *name,
+			     int server, const struct nbdd_tls_state *state, uint64_t records,
 			     struct relay *ret);
 /* The next of its messages, and its sender's pid: 1; 0: there is none now; or -errno. */
 _must_check_ int relay_receive(int sock, struct relay_message *ret, pid_t *ret_pid);
-/* Process PID, if it was started at STARTED (clock ticks since the boot): its pidfd, -ESRCH
- * when it is not there any more, or another -errno. */
-_must_check_ int relay_find(pid_t pid, uint64_t started);
-/* The same for the one that sent PID over SOCK; it says when it was started. */
-_must_check_ int relay_identify(pid_t pid, int sock, uint64_t *ret_started);
+/* Process PID, if it is a relay by its mark: its pidfd, -ESRCH when it is not there any more,
+ * or another -errno. */
+_must_check_ int relay_find(int marks, pid_t pid);
+/* The same for the one that sent PID over SOCK. */
+_must_check_ int relay_identify(pid_t pid, int sock);
 
 /* ---- the process: see struct child_spec ---------------------------------------------- */
 

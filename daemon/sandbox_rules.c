@@ -72,6 +72,8 @@ static const struct rule rules[] = {
 	{ "ioctl", PEER | NAME, { IS(2, FIONBIO) } },
 	{ "ioctl", PEER | NAME, { IS(2, FIONREAD) } },
 
+	{ "fcntl", MOVE, { IS(2, F_SETLK) } }, { "fcntl64", MOVE, { IS(2, F_SETLK64) } },
+
 	/* what a connection to a server is set to */
 	{ "setsockopt", PEER, { IS(2, IPPROTO_TCP), IS(3, TCP_NODELAY) } },
 	{ "setsockopt", PEER, { IS(2, IPPROTO_TCP), IS(3, TCP_ULP) } },

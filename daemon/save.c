@@ -48,7 +48,6 @@ static void describe_link(const struct link *l, struct state_link *s)
 	s->since_real_usec = l->since_real_usec;
 	s->tls = l->tls;
 	s->relay_pid = (uint32_t)l->relay.pid;
-	s->relay_started = l->relay.started;
 	s->tls.peer_expires = MAX(l->tls.peer_expires, (int64_t)0);
 	s->tls.own_expires = MAX(l->tls.own_expires, (int64_t)0);
 	memcpy(s->peer, l->peer, sizeof(s->peer));

@@ -67,8 +67,6 @@ static const struct member link_members[] = {
 	{ "since-usec", MEMBER_U64, MEMBER(state_link, since_real_usec), .max = INT64_MAX },
 	{ "relay-pid", MEMBER_U32, MEMBER(state_link, relay_pid), .max = STATE_PID_MAX,
 	  .optional = true },
-	{ "relay-started", MEMBER_U64, MEMBER(state_link, relay_started), .max = INT64_MAX,
-	  .optional = true },
 };
 
 static const struct member tls_members[] = {

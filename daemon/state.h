@@ -43,7 +43,6 @@ struct state_link {
 	char peer[128];
 	uint64_t since_real_usec;
 	uint32_t relay_pid;		/* 0: no relay, or of an nbdd that did not write it */
-	uint64_t relay_started;		/* clock ticks since the boot, as in /proc/PID/stat */
 	struct link_tls tls;
 };
 

@@ -110,8 +110,8 @@ def test_a_relay_has_no_power_and_needs_nothing_while_it_works(guest, daemon, at
         after = Process(guest, pid)
         assert after.minor_faults == before.minor_faults and after.major_faults == 0
         assert (after.fds, after.kib('VmRSS')) == (before.fds, before.kib('VmRSS'))
-        # /dev/null three times, both sockets, and the way to nbdd.
-        assert after.fds == 6
+        # /dev/null three times, both sockets, the way to nbdd, and where it is marked.
+        assert after.fds == 7
         assert after.kib('VmLck') >= after.kib('VmRSS') - 64, 'locked'
         assert after.kib('RssAnon') < 4096, 'what it has for itself'
         assert after.flags & IO_FLUSHER == IO_FLUSHER
