@@ -162,7 +162,8 @@ const struct conf_key conf_keys[] = {
 	  .rules = CONF_PATH, .value = "PROGRAM",
 	  .text = "Program to run when something happens to the device; the environment says "
 		  "what, see PROGRAMS in nbdd(8). Nothing waits for it. Not for a device that "
-		  "holds the program itself." },
+		  "holds the program itself. An nbdd that is not root runs only what the files "
+		  "have for the device, not what it was attached with otherwise." },
 	{ "on-event-user", CONF_STRING, MEMBER(on_event_user), .min = 1, .max = 255,
 	  .value = "USER",
 	  .text = "The user that it runs as; by default nbdd, where there is such a user, else "

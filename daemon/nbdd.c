@@ -34,6 +34,7 @@ static const char usage_text[] =
 	"  --nbdtab=FILE       devices as nbd-client has them (" NBDD_SYSCONFDIR "/nbdtab)\n"
 	"  --runtime-dir=DIR   where the control socket is (" NBDD_RUNDIR ")\n"
 	"  --replace           take over from the nbdd that runs, without a gap\n"
+	"  --serve=programs    run programs of on-event for an nbdd that is not root\n"
 	"  --debug             log more\n"
 	"  --help, --version\n"
 	"\n"
@@ -283,7 +284,7 @@ static int run_manager(const struct manager_options *o, sd_event *event)
 /* Those that need more power than nbdd keeps. */
 static int start_helpers(struct manager_options *o)
 {
-	int r = programs_start(o->programs);
+	int r = programs_start(o->runtime_dir, o->programs);
 
 	if (r < 0) {
 		log_error("cannot start the process that runs programs of on-event: %s",

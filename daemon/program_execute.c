@@ -15,7 +15,7 @@
 
 #include "daemon/capabilities.h"
 #include "daemon/log.h"
-#include "daemon/programs.h"
+#include "daemon/program_runner.h"
 #include "lib/util/cleanup.h"
 
 #define CANNOT_RUN	126
@@ -24,8 +24,8 @@
 
 static _noreturn_ void fail(const struct program_order *o, const char *what, int error)
 {
-	log_error("%s: on-event: cannot run %s: %s: %s", o->news.name, o->path, what,
-		  strerror(error));
+	log_error("%s: on-event: cannot run %s: %s: %s", o->news.name, program_path(o),
+		  what, strerror(error));
 	_exit(CANNOT_RUN);
 }
 
@@ -110,7 +110,7 @@ static _noreturn_ void execute(const struct program_order *o)
 	char *const argv[] = { (char *)o->path, NULL };
 	char *const environment[] = {
 		(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		say(event, sizeof(event), "NBDD_EVENT=%s", o->event),
+		say(event, sizeof(event), "NBDD_EVENT=%s", news_name(o->news.kind)),
 		say(device, sizeof(device), "NBDD_DEVICE=%s", o->news.device),
 		say(name, sizeof(name), "NBDD_NAME=%s", o->news.name),
 		say(time, sizeof(time), "NBDD_TIME=%" PRIu64, o->news.real_usec),
@@ -121,7 +121,7 @@ static _noreturn_ void execute(const struct program_order *o)
 	fail(o, "exec", errno);
 }
 
-void program_execute(const struct program_order *o)
+void program_execute(const struct runner *r, struct program_order *o)
 {
 	set_signals();
 	setsid();
@@ -129,6 +129,8 @@ void program_execute(const struct program_order *o)
 		fail(o, "/", errno);
 	be_ordinary();
 	set_descriptors(o);
+	if (r->files)
+		program_look_up(r->files, o);
 	become(o);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	execute(o);

@@ -1,4 +1,6 @@
 /* The process that runs the programs: some at once, for each device one after the other. */
+#include "daemon/program_runner.h"
+
 #include <errno.h>
 #include <linux/capability.h>
 #include <poll.h>
@@ -13,51 +15,41 @@
 
 #include "daemon/capabilities.h"
 #include "daemon/log.h"
-#include "daemon/programs.h"
-#include "lib/util/macro.h"
+#include "daemon/manager.h"
+#include "lib/util/cleanup.h"
 
 /* To become the user that is wanted, and to end what that user started. */
 #define NEEDED (CAP(CAP_SETUID) | CAP(CAP_SETGID) | CAP(CAP_KILL))
 
-struct job {
-	pid_t pid;			/* 0: waits for its turn */
-	uint64_t until_usec;
-	bool late;			/* was killed for it */
-	struct program_order order;
-};
+/* ---- turns ------------------------------------------------------------------------- */
 
-struct runner {
-	int sock;			/* -1: nbdd has ended */
-	int signals;
-	uint64_t end_usec;		/* what runs then is ended; infinity while nbdd lives */
-	size_t n;
-	struct job jobs[PROGRAMS_WAITING];	/* in the order in which they came */
-};
-
-/* ---- jobs -------------------------------------------------------------------------- */
-
-static void start(struct job *j)
+const char *program_path(const struct program_order *o)
 {
-	j->until_usec = now_usec() + PROGRAM_LIMIT_USEC;
-	j->pid = fork();
-	if (j->pid == 0)
-		program_execute(&j->order);
+	return *o->path ? o->path : "its program";
+}
+
+static void start(const struct runner *r, struct turn *t)
+{
+	t->until_usec = now_usec() + PROGRAM_LIMIT_USEC;
+	t->pid = fork();
+	if (t->pid == 0)
+		program_execute(r, &t->order);
 }
 
 /* A device's programs are not to overtake each other. */
 static bool may_start(const struct runner *r, size_t i)
 {
-	if (r->jobs[i].pid)
+	if (r->turns[i].pid)
 		return false;
 	for (size_t k = 0; k < i; k++)
-		if (strcmp(r->jobs[k].order.news.name, r->jobs[i].order.news.name) == 0)
+		if (strcmp(r->turns[k].order.news.name, r->turns[i].order.news.name) == 0)
 			return false;
 	return true;
 }
 
 static void forget(struct runner *r, size_t i)
 {
-	memmove(&r->jobs[i], &r->jobs[i + 1], (--r->n - i) * sizeof(r->jobs[i]));
+	memmove(&r->turns[i], &r->turns[i + 1], (--r->n - i) * sizeof(r->turns[i]));
 }
 
 static void start_some(struct runner *r)
@@ -65,47 +57,46 @@ static void start_some(struct runner *r)
 	unsigned running = 0;
 
 	for (size_t i = 0; i < r->n; i++)
-		running += r->jobs[i].pid > 0;
+		running += r->turns[i].pid > 0;
 	for (size_t i = 0; i < r->n && running < PROGRAMS_AT_ONCE; i++) {
 		if (!may_start(r, i))
 			continue;
-		start(&r->jobs[i]);
-		if (r->jobs[i].pid > 0)
+		start(r, &r->turns[i]);
+		if (r->turns[i].pid > 0)
 			running++;
 		else
 			forget(r, i--);
 	}
 }
 
-static void tell_end(const struct job *j, int status)
+static void tell_end(const struct turn *t, int status)
 {
-	const struct program_order *o = &j->order;
+	const struct news *n = &t->order.news;
+	const char *path = program_path(&t->order), *event = news_name(n->kind);
 
-	if (j->late)
-		log_warning("%s: on-event: %s for '%s' took too long and was killed",
-			    o->news.name, o->path, o->event);
+	if (t->late)
+		log_warning("%s: on-event: %s for '%s' took too long and was killed", n->name,
+			    path, event);
 	else if (WIFSIGNALED(status))
-		log_warning("%s: on-event: %s for '%s' was killed by signal %d", o->news.name,
-			    o->path, o->event, WTERMSIG(status));
+		log_warning("%s: on-event: %s for '%s' was killed by signal %d", n->name, path,
+			    event, WTERMSIG(status));
 	else if (WEXITSTATUS(status))
-		log_warning("%s: on-event: %s for '%s' ended with status %d", o->news.name,
-			    o->path, o->event, WEXITSTATUS(status));
+		log_warning("%s: on-event: %s for '%s' ended with status %d", n->name, path,
+			    event, WEXITSTATUS(status));
 }
 
 /* What a program has left in its session ends with it; others' orphans end by themselves. */
 static void reap(struct runner *r)
 {
-	struct signalfd_siginfo info;
 	int status;
 	pid_t pid;
 
-	(void)!read(r->signals, &info, sizeof(info));
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		for (size_t i = 0; i < r->n; i++) {
-			if (r->jobs[i].pid != pid)
+			if (r->turns[i].pid != pid)
 				continue;
 			kill(-pid, SIGKILL);
-			tell_end(&r->jobs[i], status);
+			tell_end(&r->turns[i], status);
 			forget(r, i);
 			break;
 		}
@@ -116,44 +107,119 @@ static void end_late_ones(struct runner *r)
 	uint64_t now = now_usec();
 
 	for (size_t i = 0; i < r->n; i++) {
-		struct job *j = &r->jobs[i];
+		struct turn *t = &r->turns[i];
 
-		if (!j->pid || MIN(j->until_usec, r->end_usec) > now)
+		if (!t->pid || MIN(t->until_usec, r->end_usec) > now)
 			continue;
-		j->late = true;
-		j->until_usec = now + USEC_PER_SEC;	/* not at once again */
-		kill(-j->pid, SIGKILL);
-		kill(j->pid, SIGKILL);		/* it may not have a session yet */
+		t->late = true;
+		t->until_usec = now + USEC_PER_SEC;	/* not at once again */
+		kill(-t->pid, SIGKILL);
+		kill(t->pid, SIGKILL);		/* it may not have a session yet */
 	}
 }
 
 /* ---- orders ------------------------------------------------------------------------ */
 
-static void take_order(struct runner *r)
+/* The first signal or the end of nbdd. */
+static void begin_to_end(struct runner *r)
 {
-	struct program_order *o = &r->jobs[r->n].order;
-	ssize_t n = recv(r->sock, o, sizeof(*o), MSG_DONTWAIT);
-
-	if (n == sizeof(*o)) {
-		r->jobs[r->n].pid = 0;
-		r->jobs[r->n++].late = false;
-	} else if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-		r->sock = -1;
-		r->end_usec = now_usec() + PROGRAM_LIMIT_USEC;
-	}
+	r->service.listen = -1;
+	r->end_usec = MIN(r->end_usec, now_usec() + PROGRAM_LIMIT_USEC);
 }
 
-/* While too many wait, orders stay in the socket, and when that is full nbdd drops them. */
-static void wait_for_something(const struct runner *r, struct pollfd p[static 2])
+/* What clients have sent is taken; more they cannot send, and connect to the next service. */
+static void take_signal(struct runner *r)
 {
-	uint64_t until = r->end_usec;
+	struct signalfd_siginfo info;
+
+	if (read(r->signals, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
+		return;
+	for (size_t i = 0; i < r->n_clients; i++)
+		shutdown(r->clients[i], SHUT_RD);
+	begin_to_end(r);
+}
+
+/* 1: an order; 0: none now, or none that is run; -errno: the client is to go. */
+static int receive(const struct runner *r, int fd, struct program_order *ret)
+{
+	size_t size = r->files ? sizeof(ret->news) : sizeof(*ret);
+	ssize_t n;
+
+	ret->path[0] = ret->user[0] = '\0';
+	n = recv(fd, r->files ? (void *)&ret->news : ret, size, MSG_DONTWAIT | MSG_TRUNC);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if (n == 0)
+		return -ENOTCONN;
+	if ((size_t)n != size) {
+		log_error("on-event: an order of %zd bytes, expected %zu: nothing is run; is it "
+			  "of another version ('systemctl restart nbdd-programs.service')?", n,
+			  size);
+		return -EPROTO;
+	}
+	return !r->files || program_check(&ret->news);
+}
+
+static void take_order(struct runner *r, size_t i)
+{
+	struct turn *t = &r->turns[r->n];
+	int e = receive(r, r->clients[i], &t->order);
+
+	if (e > 0) {
+		t->pid = 0;
+		t->late = false;
+		r->n++;
+	}
+	if (e >= 0)
+		return;
+	fd_close(r->clients[i]);
+	r->clients[i] = r->clients[--r->n_clients];
+	if (!r->files)
+		begin_to_end(r);
+}
+
+/* ---- the loop ---------------------------------------------------------------------- */
+
+enum { POLL_SIGNALS, POLL_LISTEN, POLL_CLIENTS, POLL_MAX = POLL_CLIENTS + PROGRAM_CLIENTS_MAX };
+
+/* While too many wait, orders stay in the sockets, and when these are full nbdd drops them. */
+static void wait_for_something(const struct runner *r, struct pollfd p[static POLL_MAX])
+{
+	uint64_t until = MIN(r->end_usec, r->n || r->n_clients ? USEC_INFINITY : r->idle_usec);
 
 	for (size_t i = 0; i < r->n; i++)
-		if (r->jobs[i].pid)
-			until = MIN(until, r->jobs[i].until_usec);
-	p[0] = (struct pollfd){ .fd = r->signals, .events = POLLIN };
-	p[1] = (struct pollfd){ .fd = r->n < PROGRAMS_WAITING ? r->sock : -1, .events = POLLIN };
-	poll(p, 2, usec_poll_timeout(until));
+		if (r->turns[i].pid)
+			until = MIN(until, r->turns[i].until_usec);
+	p[POLL_SIGNALS] = (struct pollfd){ .fd = r->signals, .events = POLLIN };
+	p[POLL_LISTEN] = (struct pollfd){ .fd = r->service.listen, .events = POLLIN };
+	for (size_t i = 0; i < r->n_clients; i++)
+		p[POLL_CLIENTS + i] = (struct pollfd){
+			.fd = r->n < PROGRAMS_WAITING ? r->clients[i] : -1, .events = POLLIN };
+	if (poll(p, POLL_CLIENTS + r->n_clients, usec_poll_timeout(until)) < 0)
+		for (size_t i = 0; i < POLL_CLIENTS + r->n_clients; i++)
+			p[i].revents = 0;
+}
+
+/* From the last to the first, for one that goes leaves its place to the last. */
+static void take_orders(struct runner *r, const struct pollfd p[static POLL_MAX])
+{
+	for (size_t i = r->n_clients; i-- > 0;)
+		if (p[POLL_CLIENTS + i].revents && r->n < PROGRAMS_WAITING)
+			take_order(r, i);
+}
+
+/* When nbdd has ended, what it has told is still run, for a while.  The service ends when
+ * there is nobody: whoever comes then starts the next. */
+static bool goes_on(struct runner *r)
+{
+	bool busy = r->n || r->n_clients;
+	uint64_t now = now_usec();
+
+	if (r->service.listen < 0)
+		return busy && now < usec_add(r->end_usec, USEC_PER_SEC);
+	if (busy)
+		r->idle_usec = now + PROGRAM_IDLE_USEC;
+	return now < r->idle_usec;
 }
 
 static void give_up_power(void)
@@ -165,46 +231,56 @@ static void give_up_power(void)
 	}
 }
 
-/* Signals that end nbdd do not end it: what nbdd says at its end is run, too. */
-static int take_signals(void)
+/* Signals that end nbdd do not end its fork: what nbdd says at its end is run, too. */
+static int take_signals(const struct runner *r)
 {
 	sigset_t mask;
 
-	signal(SIGINT, SIG_IGN);
-	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGCHLD);
+	if (r->files) {
+		sigaddset(&mask, SIGINT);
+		sigaddset(&mask, SIGTERM);
+	} else {
+		signal(SIGINT, SIG_IGN);
+		signal(SIGTERM, SIG_IGN);
+	}
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	return signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-/* When nbdd has ended, what it has told is still run, for a while. */
-static bool goes_on(const struct runner *r)
+void program_run(struct runner *r)
 {
-	return r->sock >= 0 || (r->n && now_usec() < usec_add(r->end_usec, USEC_PER_SEC));
+	struct pollfd p[POLL_MAX];
+
+	r->end_usec = USEC_INFINITY;
+	r->idle_usec = usec_add(now_usec(), PROGRAM_IDLE_USEC);
+	prctl(PR_SET_NAME, "programs");
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	r->signals = take_signals(r);
+	give_up_power();
+	while (r->signals >= 0 && goes_on(r)) {
+		start_some(r);
+		wait_for_something(r, p);
+		take_orders(r, p);
+		if (p[POLL_LISTEN].revents)
+			program_accept(r);
+		if (p[POLL_SIGNALS].revents)
+			take_signal(r);
+		reap(r);
+		end_late_ones(r);
+	}
 }
 
 void program_runner(int sock)
 {
 	struct runner *r = calloc(1, sizeof(*r));
-	struct pollfd p[2];
 
 	if (!r)
 		_exit(1);
-	r->sock = sock;
-	r->end_usec = USEC_INFINITY;
-	prctl(PR_SET_NAME, "programs");
-	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-	r->signals = take_signals();
-	give_up_power();
-	while (r->signals >= 0 && goes_on(r)) {
-		start_some(r);
-		wait_for_something(r, p);
-		if (p[1].revents)
-			take_order(r);
-		reap(r);
-		end_late_ones(r);
-	}
+	r->service.listen = -1;
+	r->clients[r->n_clients++] = sock;
+	program_run(r);
 	_exit(0);
 }

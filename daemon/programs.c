@@ -5,23 +5,39 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/device.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/service.h"
 #include "lib/util/cleanup.h"
 
 #define RUNNER_SOCK 3
+#define SERVICE "programs"
 
 /* nbdd has given up the power to execute, and so cannot start it again. */
 #define ENDED "the process that runs the programs of on-event has ended: none runs until nbdd " \
 	"is started anew ('systemctl restart nbdd', or 'nbdd --replace')"
+#define NOT_THERE "nbdd-programs.socket is not there, and so no program of on-event runs: " \
+	"'systemctl start nbdd-programs.socket'"
+#define NOT_IN_FILES "on-event is run only as nbdd.conf or nbdtab has it for this device, which " \
+	"is not as it was attached with: put it there"
 
-int programs_start(struct programs *p)
+/* ---- the process ------------------------------------------------------------------- */
+
+static int set_room(int sock)
 {
-	int pair[2], size = PROGRAMS_SOCKET_BYTES;
+	int size = PROGRAMS_SOCKET_BYTES;
+
+	return setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) < 0 ? -errno : 0;
+}
+
+static int fork_it(struct programs *p)
+{
+	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
@@ -38,7 +54,15 @@ int programs_start(struct programs *p)
 		return -errno;
 	}
 	p->sock = pair[0];
-	return setsockopt(p->sock, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) < 0 ? -errno : 0;
+	return set_room(p->sock);
+}
+
+int programs_start(const char *runtime_dir, struct programs *p)
+{
+	if (geteuid() == 0)
+		return fork_it(p);
+	p->runtime_dir = runtime_dir;
+	return 0;
 }
 
 static int on_end(sd_event_source *s, const siginfo_t *si, void *userdata)
@@ -53,7 +77,8 @@ static int on_end(sd_event_source *s, const siginfo_t *si, void *userdata)
 
 void programs_watch(struct programs *p, sd_event *event)
 {
-	int r = sd_event_add_child(event, &p->end, p->pid, WEXITED, on_end, p);
+	int r = p->runtime_dir ? 0 : sd_event_add_child(event, &p->end, p->pid, WEXITED, on_end,
+							p);
 
 	if (r < 0)
 		log_warning("cannot watch the process of on-event: %s", strerror(-r));
@@ -65,9 +90,48 @@ void programs_stop(struct programs *p)
 	p->sock = fd_close(p->sock);
 }
 
-static void count_dropped(struct programs *p, const struct device *d)
+/* ---- orders ------------------------------------------------------------------------ */
+
+static int send_to(int sock, const void *order, size_t size)
 {
-	if (p->dropped++ == 0)
+	return send(sock, order, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int tell_fork(struct programs *p, const struct device *d, const struct news *n)
+{
+	struct program_order o = { .news = *n };
+
+	snprintf(o.path, sizeof(o.path), "%s", d->keys.on_event);
+	snprintf(o.user, sizeof(o.user), "%s", d->keys.on_event_user ?: "");
+	return p->sock < 0 ? -EPIPE : send_to(p->sock, &o, sizeof(o));
+}
+
+/* When it has ended since the last order, a new connection starts the next one. */
+static int tell_service(struct programs *p, const struct news *n)
+{
+	int r = p->sock < 0 ? -EPIPE : send_to(p->sock, n, sizeof(*n));
+
+	if (r == 0 || r == -EAGAIN)
+		return r;
+	p->sock = fd_close(p->sock);
+	r = service_connect(p->runtime_dir, SERVICE);
+	p->error = r < 0 ? r : 0;
+	if (r < 0)
+		return r == -EAGAIN ? -EBUSY : r;
+	p->sock = r;
+	r = set_room(p->sock);
+	return r == 0 ? send_to(p->sock, n, sizeof(*n)) : r;
+}
+
+static void count_dropped(struct programs *p, const struct device *d, int r)
+{
+	if (p->dropped++)
+		return;
+	if (p->runtime_dir && r != -EAGAIN)
+		device_log(d, LOG_WARNING, "on-event: cannot connect to %s-" SERVICE " (%s): this "
+			   "program and those that follow are left out until it can; 'systemctl "
+			   "start nbdd-programs.socket'", p->runtime_dir, strerror(-r));
+	else
 		device_log(d, LOG_WARNING, "on-event: too many programs wait, or hang: this one "
 			   "and those that follow are left out");
 }
@@ -75,15 +139,13 @@ static void count_dropped(struct programs *p, const struct device *d)
 void programs_tell(struct device *d, const struct news *n)
 {
 	struct programs *p = d->manager->options.programs;
-	struct program_order o = { .news = *n };
+	int r;
 
 	if (!d->keys.on_event || !p)
 		return;
-	snprintf(o.path, sizeof(o.path), "%s", d->keys.on_event);
-	snprintf(o.user, sizeof(o.user), "%s", d->keys.on_event_user ?: "");
-	snprintf(o.event, sizeof(o.event), "%s", news_name(n->kind));
-	if (p->sock < 0 || send(p->sock, &o, sizeof(o), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-		count_dropped(p, d);
+	r = p->runtime_dir ? tell_service(p, n) : tell_fork(p, d, n);
+	if (r < 0) {
+		count_dropped(p, d, r);
 		return;
 	}
 	if (p->dropped)
@@ -91,9 +153,45 @@ void programs_tell(struct device *d, const struct news *n)
 	p->dropped = 0;
 }
 
+/* ---- what would be wrong ----------------------------------------------------------- */
+
+static bool same(const char *a, const char *b)
+{
+	return strcmp(a ?: "", b ?: "") == 0;
+}
+
+static bool in_files(const struct device *d)
+{
+	const struct conf_device *c;
+
+	if (!d->manager->conf)
+		return true;		/* not read yet */
+	c = conf_find(d->manager->conf, d->name);
+	return c && same(c->name, d->name) && same(c->keys.on_event, d->keys.on_event) &&
+	       same(c->keys.on_event_user, d->keys.on_event_user);
+}
+
+/* Of a socket that was not there it is seen when it is. */
+static bool can_connect(const struct programs *p)
+{
+	struct sockaddr_un address;
+
+	if (p->sock >= 0)
+		return true;
+	return (!p->error || p->error == -ENOENT) &&
+	       service_address(p->runtime_dir, SERVICE, &address) >= 0 &&
+	       access(address.sun_path, F_OK) == 0;
+}
+
 const char *programs_warning(const struct device *d)
 {
 	const struct programs *p = d->manager->options.programs;
 
-	return d->keys.on_event && (!p || p->sock < 0) ? ENDED : NULL;
+	if (!d->keys.on_event)
+		return NULL;
+	if (!p || !p->runtime_dir)
+		return !p || p->sock < 0 ? ENDED : NULL;
+	if (!in_files(d))
+		return NOT_IN_FILES;
+	return can_connect(p) ? NULL : NOT_THERE;
 }

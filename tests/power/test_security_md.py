@@ -46,6 +46,7 @@ def test_limits_are_those_of_the_source():
             ('daemon/news.h', 'NEWS_KEPT', '256', 'the last 256 for all'),
             ('daemon/programs.h', 'PROGRAMS_AT_ONCE', '4', '4 programs at a time'),
             ('daemon/programs.h', 'PROGRAMS_WAITING', '64', '64 waiting'),
+            ('daemon/programs.h', 'PROGRAM_CLIENTS_MAX', '8', '8 clients of `programs`'),
             ('conf/conf.h', 'CONF_FILE_MAX', '1u << 20', 'files of 1 MiB')):
         assert defined(file, name) == value, name
         assert text in TEXT.replace('\n', ' '), text

@@ -1,0 +1,191 @@
+"""`nbdd --serve=programs`: what it runs, for whom, and what it does not."""
+import os
+import pwd
+import re
+import signal
+
+import pytest
+
+from tests.harness.paths import NBDD
+from tests.harness.wait import Stopwatch, wait_until
+
+pytestmark = pytest.mark.guest
+
+IDS = {p.pw_name: p.pw_uid for p in pwd.getpwall()}
+UNPRIVILEGED = IDS.get('nbdd', IDS['nobody'])
+ASKER = 61234                   # nbdd-daemon's, in the guest
+STRANGER = IDS['daemon']
+SCRIPT = """#!/bin/sh
+[ "$NBDD_MESSAGE" != slow ] || while [ ! -e {go} ]; do sleep 0.05; done
+echo "$(id -u) $(sed -n 's/^CapEff:\t//p' /proc/self/status) $NBDD_EVENT $NBDD_DEVICE $NBDD_NAME\
+ $NBDD_MESSAGE" >>{log}
+"""
+CONFIG = """
+[a]
+uri = nbd://localhost/
+on-event = {script}
+[as-root]
+uri = nbd://localhost/
+on-event = {script}
+on-event-user = root
+[none]
+uri = nbd://localhost/
+"""
+NO_POWER = '0' * 16
+OUTAGE = 3                      # enum news_kind
+KINDS = 12
+
+
+class Service:
+    """What systemd does for it: the socket is there, the process when it is wanted."""
+
+    def __init__(self, guest):
+        self.guest, self.pid = guest, None
+        self.path, self.script = '/run/nbdd-programs', f'{guest.path}/on-event'
+        self.events, self.go = f'{guest.path}/events', f'{guest.path}/go'
+        self.config, self.log_path = f'{guest.path}/nbdd.conf', f'{guest.path}/log'
+        guest.write(self.script, SCRIPT.format(log=self.events, go=self.go))
+        guest.write(self.config, CONFIG.format(script=self.script))
+        guest.write(f'{guest.path}/passwd', open('/etc/passwd').read() +
+                    f'nbdd-daemon:x:{ASKER}:{ASKER}::/:/usr/sbin/nologin\n')
+        guest.sh(f'cd {guest.path}; mount --bind passwd /etc/passwd; chmod 755 . on-event; '
+                 'touch events; chmod 666 events')
+        self.call('listen')
+
+    def call(self, function, **how):
+        return self.guest.python(f'tests.power.orders:{function}', path=self.path, **how)
+
+    def start(self):
+        self.pid = self.call('serve', argv=[str(NBDD), '--serve=programs',
+                                            f'--config={self.config}',
+                                            f'--nbdtab={self.guest.path}/none'],
+                             log=self.log_path)
+
+    def end(self, sig=0):
+        pid, self.pid = self.pid, None
+        return self.guest.python('tests.power.orders:end', pid=pid, sig=int(sig), timeout=90)
+
+    def order(self, *orders, uid=ASKER, stay=False):
+        self.call('send', uid=uid, orders=orders, stay=stay)
+
+    def log(self):
+        return self.guest.read(self.log_path)
+
+    def ran(self):
+        return self.guest.read(self.events).splitlines()
+
+    def wait_log(self, text, count=1):
+        def said():
+            assert self.log().count(text) == count, self.log()
+            return True
+        wait_until(said, 10, text)
+
+    def wait_ran(self, *last):
+        """LAST is what has been run at the end of it all."""
+        def done():
+            assert self.ran()[-len(last):] == list(last)
+            return True
+        wait_until(done, 20, 'these programs')
+
+
+@pytest.fixture(scope='module')
+def programs(guest):
+    s = Service(guest)
+    s.start()
+    yield s
+    if s.pid:
+        s.end(signal.SIGKILL)
+
+
+def test_an_order_runs_the_program_of_the_configuration_as_its_user(programs):
+    programs.order({'name': 'a', 'message': 'one, two'},
+                   {'name': 'a', 'kind': OUTAGE, 'device': '', 'message': 'a\nb'},
+                   stay=True)
+    programs.wait_ran(f'{UNPRIVILEGED} {NO_POWER} attached /dev/nbd0 a one, two',
+                      f'{UNPRIVILEGED} {NO_POWER} outage  a a?b')
+    programs.order({'name': 'as-root', 'device': '/dev/nbd7'}, uid=0)
+    programs.wait_ran(f'0 {NO_POWER} attached /dev/nbd7 as-root m')
+    assert len(programs.ran()) == 3 and programs.log() == ''
+    s = programs.guest.proc_status(programs.pid)
+    # SETUID, SETGID, KILL
+    assert int(s['CapEff'], 16) == int(s['CapBnd'], 16) == 1 << 5 | 1 << 6 | 1 << 7
+    assert s['NoNewPrivs'] == '1'
+
+
+def test_an_order_cannot_name_another_program_or_come_from_another_user(programs):
+    programs.order({'name': 'a'})
+    programs.wait_ran(f'{UNPRIVILEGED} {NO_POWER} attached /dev/nbd0 a m')
+    before = programs.ran()
+    programs.order({'name': 'unknown'}, {'name': 'none'})
+    programs.wait_log("unknown: on-event: 'attached': nothing is run: neither ")
+    programs.wait_log("none: on-event: 'attached': nothing is run: neither ")
+    # What an nbdd that is root sends to its fork, with a path and a user; and its like.
+    named = b'/bin/touch'.ljust(1024, b'\0') + b'root'.ljust(256, b'\0')
+    size = 688
+    for n in (1, size - 1, size + 1, len(named) + size):
+        programs.order(list(named.ljust(2048, b'\0')[:n]))
+        programs.wait_log(f'an order of {n} bytes, expected {size}: nothing is run')
+    for wrong in ({'name': '../a'}, {'name': ''}, {'name': 'a' * 129}):
+        programs.order(wrong)
+    programs.wait_log('an order whose name of a device is none', 3)
+    programs.order({'kind': KINDS}, {'kind': -1})
+    programs.wait_log('an order whose event is none', 2)
+    programs.order({'device': '/dev/sda'}, {'device': '/' * 32})
+    programs.wait_log('an order whose device is none', 2)
+    programs.order({'message': 'm' * 512})
+    programs.wait_log('an order whose message is none')
+    assert programs.call('turned_away', uid=STRANGER)
+    programs.guest.kill(programs.pid, signal.SIGSTOP)
+    programs.order({'name': 'a'}, uid=STRANGER)
+    programs.guest.kill(programs.pid, signal.SIGCONT)
+    programs.wait_log(f'nbdd: user {STRANGER} (process ', 2)
+    assert re.search(r'\(process \d+\) has connected, expected root or nbdd-daemon: turned away',
+                     programs.log())
+    assert programs.ran() == before
+    # A client of the first test is still served; the configuration is as it is now.
+    programs.guest.write(programs.config, CONFIG.format(script='/bin/false'))
+    programs.order({'name': 'a'})
+    programs.wait_log("a: on-event: its program for 'attached' ended with status 1")
+    programs.guest.write(programs.config, CONFIG.format(script=programs.script))
+    assert programs.ran() == before
+
+
+def test_the_next_service_goes_on_where_the_last_has_ended(programs):
+    # Nobody is there for a moment: the order waits in the socket.
+    assert programs.end(signal.SIGKILL) == -signal.SIGKILL
+    programs.order({'name': 'a', 'message': 'waited'})
+    programs.start()
+    programs.wait_ran(f'{UNPRIVILEGED} {NO_POWER} attached /dev/nbd0 a waited')
+    # One that is to end runs what it was told, and takes no more from whom it has.
+    programs.order({'name': 'a', 'message': 'slow'}, {'name': 'a', 'message': 'last'}, stay=True)
+    wait_until(lambda: [c for c in programs.guest.processes().values() if c[2] == programs.pid],
+               10, 'the program to be run')
+    programs.guest.kill(programs.pid, signal.SIGTERM)
+    wait_until(lambda: programs.guest.python('tests.power.orders:send_again', number=-1) ==
+               os.strerror(32), 10, 'the connection to be ended')
+    programs.order({'name': 'a', 'message': 'for the next'})
+    programs.guest.write(programs.go, '')
+    assert programs.end() == 0
+    programs.start()
+    programs.wait_ran(*(f'{UNPRIVILEGED} {NO_POWER} attached /dev/nbd0 a {what}'
+                        for what in ('waited', 'slow', 'last', 'for the next')))
+
+
+def test_it_has_a_few_clients_and_ends_only_without_any(programs):
+    for _ in range(8):
+        programs.order({}, stay=True)
+    programs.wait_ran(*[f'{UNPRIVILEGED} {NO_POWER} attached /dev/nbd0 a m'] * 8)
+    assert programs.call('turned_away', uid=ASKER)
+    programs.wait_log('more than 8 clients')
+
+
+@pytest.mark.soak
+def test_it_ends_by_itself_a_minute_after_the_last_client(programs):
+    # As the last test has left it, with clients.
+    pid, watch = programs.pid, Stopwatch()
+    programs.guest.python('tests.power.orders:close_all')
+    assert programs.end() == 0 and 55 < watch() < 75
+    programs.start()
+    assert programs.pid != pid
+    programs.order({'message': 'later'})
+    programs.wait_ran(f'{UNPRIVILEGED} {NO_POWER} attached /dev/nbd0 a later')
