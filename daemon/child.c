@@ -236,6 +236,8 @@ const char *child_strerror(int r)
 {
 	return r == -EOWNERDEAD ? "the process that makes connections has ended; start nbdd anew "
 				  "(`nbdd --replace`)"
+	       : r == -ENOTCONN ? "nbdd-connect.service cannot be reached; 'systemctl start "
+				  "nbdd-connect.socket'"
 	       : r == -ECHILD ? "the process died" : strerror(-r);
 }
 

@@ -23,7 +23,7 @@ struct child_spec {
 	const char *what;		/* for `ps`: `connect nbd0` */
 	enum sandbox_role role;
 	/* A child of the spawner; the descriptors stay the caller's. */
-	const struct spawner *spawner;
+	struct spawner *spawner;
 	int job, kept;			/* for it, or -1 */
 	/* Or, SPAWNER being NULL, a fork of this process: */
 	const struct sandbox *sandbox;

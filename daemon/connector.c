@@ -43,7 +43,7 @@ struct connector {
 
 struct connectors {
 	sd_event *event;
-	const struct spawner *spawner;
+	struct spawner *spawner;
 	const struct sandbox *sandbox;
 	unsigned n_groups;
 	struct group *gathering;
@@ -430,7 +430,7 @@ bool connectors_busy(const struct connectors *all)
 	return all->n_groups >= PROCESSES_MAX;
 }
 
-int connectors_new(sd_event *event, const struct spawner *spawner, const struct sandbox *sandbox,
+int connectors_new(sd_event *event, struct spawner *spawner, const struct sandbox *sandbox,
 		   struct connectors **ret)
 {
 	struct connectors *all = calloc(1, sizeof(*all));

@@ -67,7 +67,7 @@ struct connector_spec {
 	void *userdata;
 };
 
-int connectors_new(sd_event *event, const struct spawner *spawner, const struct sandbox *sandbox,
+int connectors_new(sd_event *event, struct spawner *spawner, const struct sandbox *sandbox,
 		   struct connectors **ret);
 /* Every connector has ended or was cancelled.  NULL is fine. */
 void connectors_free(struct connectors *all);

@@ -201,7 +201,7 @@ const char *link_relay_why(struct link *l)
 /* ---- the end ---- */
 
 struct leaving {
-	const struct spawner *spawner;
+	struct spawner *spawner;
 	int pidfd;
 	sd_event_source *timer;
 };
@@ -211,7 +211,7 @@ bool link_relay_dead(const struct link *l)
 	return l->relay.there && (l->relay.pidfd < 0 || has_ended(l->relay.pidfd));
 }
 
-static int kill_relay(const struct spawner *spawner, int pidfd)
+static int kill_relay(struct spawner *spawner, int pidfd)
 {
 	return pidfd < 0 ? 0 : spawner_kill(spawner, pidfd);
 }

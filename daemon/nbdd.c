@@ -64,6 +64,7 @@ static const struct service_row {
 	int (*serve)(const struct manager_options *o);
 } services[] = {
 	{ "programs", program_serve },
+	{ "connections", spawner_serve },
 };
 
 static const struct service_row *find_service(const char *name)

@@ -222,7 +222,7 @@ int relay_receive(int sock, struct relay_message *ret, pid_t *ret_pid)
 }
 
 /* The pair of which the spawner's child gets one end; its messages come with its pid. */
-static int open_sock(const struct spawner *spawner, int marks, const char *name,
+static int open_sock(struct spawner *spawner, int marks, const char *name,
 		     struct relay *relay)
 {
 	int pair[2], on = 1, r = 0;
@@ -240,7 +240,7 @@ static int open_sock(const struct spawner *spawner, int marks, const char *name,
 	return r;
 }
 
-int relay_start(const struct spawner *spawner, int marks, const char *name, int server,
+int relay_start(struct spawner *spawner, int marks, const char *name, int server,
 		const struct nbdd_tls_state *state, uint64_t records, struct relay *ret)
 {
 	_cleanup_(cleanup_relay_p) struct relay relay = { .sock = -1, .kernel = -1 };

@@ -43,7 +43,7 @@ _must_check_ int relay_marks_open(const char *runtime_dir);
 /* Ask for one for the device NAME over SERVER, which stays the caller's; a STATE of version 0 is
  * for bytes that pass as they are.  After RECORDS with one key, where keys have a limit, it says
  * so.  When there will be none, SOCK comes to its end, and so does KERNEL.  0 or -errno. */
-_must_check_ int relay_start(const struct spawner *spawner, int marks, const char *name,
+_must_check_ int relay_start(struct spawner *spawner, int marks, const char *name,
 			     int server, const struct nbdd_tls_state *state, uint64_t records,
 			     struct relay *ret);
 /* The next of its messages, and its sender's pid: 1; 0: there is none now; or -errno. */

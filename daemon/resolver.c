@@ -189,7 +189,7 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 }
 
 int resolver_start(sd_event *event, const char *name, const struct device_keys *keys,
-		   const struct spawner *spawner, unsigned *alive, resolver_done_fn done,
+		   struct spawner *spawner, unsigned *alive, resolver_done_fn done,
 		   void *userdata, struct resolver **ret)
 {
 	struct job job = JOB_NULL;

@@ -17,6 +17,6 @@ struct resolver;
 /* KEYS must live until done or cancelled.  *ALIVE counts the processes: -EAGAIN when there
  * are RESOLVERS_MAX, for one that hangs on a lost disk cannot even be killed. */
 int resolver_start(sd_event *event, const char *name, const struct device_keys *keys,
-		   const struct spawner *spawner, unsigned *alive, resolver_done_fn done,
+		   struct spawner *spawner, unsigned *alive, resolver_done_fn done,
 		   void *userdata, struct resolver **ret);
 struct resolver *resolver_cancel(struct resolver *r);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "daemon/capabilities.h"
+#include "daemon/landlock.h"
 #include "daemon/log.h"
 #include "daemon/sandbox_rules.h"
 #include "lib/util/cleanup.h"
@@ -29,7 +30,8 @@ struct sandbox {
 	uid_t maker;		/* who made this */
 	uid_t uid;
 	gid_t gid;
-	int empty_fd;		/* a directory with nothing in it */
+	int empty_fd;		/* a directory with nothing in it; -1: we may not chroot */
+	int landlock_fd;	/* the same by landlock.h; -1: this kernel has none */
 	int null_fd;
 	int proc_fd;		/* procfs, without a way to it over a disk */
 	int statm_fd;		/* the daemon's own size, which is a fresh child's, too */
@@ -154,6 +156,28 @@ int sandbox_forked(struct sandbox *s)
 	return 0;
 }
 
+static int open_landlock(void)
+{
+	_cleanup_close_ int fd = landlock_new();
+
+	return fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, SANDBOX_FIRST_FD);
+}
+
+/* Where children can open nothing. */
+static int hide_files(struct sandbox *s, const char *runtime_dir)
+{
+	s->landlock_fd = open_landlock();
+	if (runtime_dir) {
+		s->empty_fd = open_empty(runtime_dir);
+		return s->empty_fd < 0 ? s->empty_fd : 0;
+	}
+	if (s->landlock_fd < 0)
+		log_warning("this kernel cannot hide files (Landlock: %s): children that talk to "
+			    "servers are kept from them by the filters of system calls alone",
+			    strerror(-s->landlock_fd));
+	return 0;
+}
+
 int sandbox_new(const char *runtime_dir, struct sandbox **ret)
 {
 	struct sandbox *s = calloc(1, sizeof(*s));
@@ -161,13 +185,13 @@ int sandbox_new(const char *runtime_dir, struct sandbox **ret)
 
 	if (!s)
 		return -ENOMEM;
-	s->maker = geteuid();
-	find_user(s);
-	s->empty_fd = open_empty(runtime_dir);
+	*s = (struct sandbox){ .maker = geteuid(), .uid = geteuid(), .gid = getegid(),
+			       .empty_fd = -1, .landlock_fd = -1, .statm_fd = -1 };
+	if (runtime_dir)
+		find_user(s);
 	s->null_fd = open_high("/dev/null", O_RDWR);
 	s->proc_fd = open_high("/proc", O_PATH | O_DIRECTORY);
-	s->statm_fd = -1;
-	if (s->empty_fd < 0 || s->null_fd < 0 || s->proc_fd < 0)
+	if (hide_files(s, runtime_dir) < 0 || s->null_fd < 0 || s->proc_fd < 0)
 		r = -EBADF;
 	else
 		r = sandbox_forked(s);
@@ -188,6 +212,7 @@ void sandbox_free(struct sandbox *s)
 	if (!s)
 		return;
 	fd_close(s->empty_fd);
+	fd_close(s->landlock_fd);
 	fd_close(s->null_fd);
 	fd_close(s->proc_fd);
 	fd_close(s->statm_fd);
@@ -239,22 +264,34 @@ static int limit_unprivileged(const struct sandbox *s)
  * processes of that user can neither signal nor trace it. */
 int sandbox_become_user(const struct sandbox *s)
 {
+	bool is_it = s->maker == s->uid;
+
+	if (is_it)
+		return prctl(PR_SET_DUMPABLE, 0) < 0 ? -errno : 0;
 	if (setgroups(0, NULL) < 0 || setresgid(s->gid, s->gid, s->gid) < 0 ||
 	    setresuid(0, s->uid, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
 		return -errno;
 	return 0;
 }
 
+static int leave_files(const struct sandbox *s)
+{
+	if (s->empty_fd >= 0 && (fchdir(s->empty_fd) < 0 || chroot(".") < 0))
+		return -errno;
+	return s->landlock_fd >= 0 ? landlock_enter(s->landlock_fd) : 0;
+}
+
 static int drop_power(const struct sandbox *s, enum sandbox_role role)
 {
-	int r;
+	int r = 0;
 
 	if (roles[role].nbdd ? geteuid() != s->maker : geteuid() != s->uid)
 		return -EPERM;
-	if (!roles[role].keeps_files &&
-	    (fchdir(s->empty_fd) < 0 || chroot(".") < 0))
-		return -errno;
-	if (!roles[role].nbdd && setresuid(s->uid, s->uid, s->uid) < 0)
+	if (!roles[role].keeps_files)
+		r = leave_files(s);
+	if (r < 0)
+		return r;
+	if (!roles[role].nbdd && getuid() != s->uid && setresuid(s->uid, s->uid, s->uid) < 0)
 		return -errno;
 	r = capabilities_keep(roles[role].capabilities);
 	if (r >= 0 && !roles[role].nbdd)

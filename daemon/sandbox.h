@@ -23,7 +23,8 @@ struct sandbox;
 #define SANDBOX_FIRST_FD 32	/* its descriptors; below, a process arranges its own */
 
 /* Everything a child will need of files, names and memory, made at the start.  The empty
- * directory `empty` is made in RUNTIME_DIR.  What the kernel lacks is logged once.
+ * directory `empty` is made in RUNTIME_DIR; NULL: for children who stay this process's user, who
+ * has no power and cannot be shut into one.  What the kernel lacks is logged once.
  * 0 or -errno. */
 _must_check_ int sandbox_new(const char *runtime_dir, struct sandbox **ret);
 /* In a fork that makes children itself: how big they begin is its own size from now on.  Reads

@@ -8,14 +8,17 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/service.h"
 #include "lib/util/cleanup.h"
 
-#define SPAWNER_SOCK 3
+#define SERVICE "connect"
 
 #define ENDED "the process that makes connections has ended, and its keeper: none is made until " \
 	"nbdd is started anew ('systemctl restart nbdd', or 'nbdd --replace')"
+#define NOT_THERE "nbdd-connect.socket cannot be reached, and so no connection is made: " \
+	"'systemctl start nbdd-connect.socket'"
 
-int spawner_start(const char *runtime_dir, struct spawner *ret)
+static int fork_both(const char *runtime_dir, struct spawner *ret)
 {
 	int pair[2];
 	pid_t pid;
@@ -39,6 +42,14 @@ int spawner_start(const char *runtime_dir, struct spawner *ret)
 	return 0;
 }
 
+int spawner_start(const char *runtime_dir, struct spawner *ret)
+{
+	if (geteuid() == 0)
+		return fork_both(runtime_dir, ret);
+	*ret = (struct spawner){ .sock = -1, .runtime_dir = runtime_dir };
+	return 0;
+}
+
 /* The spawner goes on, for as long as nobody kills that, too. */
 static int on_keeper_end(sd_event_source *source, const siginfo_t *si, void *userdata)
 {
@@ -51,23 +62,64 @@ static int on_keeper_end(sd_event_source *source, const siginfo_t *si, void *use
 	return 0;
 }
 
+static void hang_up(struct spawner *s)
+{
+	s->hang_up = sd_event_source_disable_unref(s->hang_up);
+	s->sock = fd_close(s->sock);
+}
+
 /* Nobody has the other end any more. */
 static int on_hang_up(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct spawner *s = userdata;
 
-	log_error(ENDED);
-	s->hang_up = sd_event_source_disable_unref(s->hang_up);
-	s->sock = fd_close(s->sock);
+	hang_up(s);
+	if (s->runtime_dir)
+		log_notice("nbdd-connect.service has ended, or its spawner: the next connection "
+			   "that is to be made starts another");
+	else
+		log_error(ENDED);
 	return 0;
+}
+
+static int watch_sock(struct spawner *s)
+{
+	return sd_event_add_io(s->event, &s->hang_up, s->sock, 0, on_hang_up, s);
+}
+
+/* Without a wait: systemd listens, and starts the service for it. */
+static int find_service(struct spawner *s)
+{
+	int r = service_connect(s->runtime_dir, SERVICE);
+
+	if (r >= 0) {
+		s->sock = r;
+		r = watch_sock(s);
+	}
+	if (r < 0 && !s->error)
+		log_error("cannot connect to %s-" SERVICE " (%s): no connection is made until nbdd "
+			  "can; 'systemctl start nbdd-connect.socket'", s->runtime_dir,
+			  strerror(-r));
+	if (r < 0)
+		hang_up(s);
+	else if (s->error)
+		log_notice("%s-" SERVICE " can be reached again", s->runtime_dir);
+	s->error = MIN(r, 0);
+	return s->error ? -ENOTCONN : 0;
 }
 
 void spawner_watch(struct spawner *s, sd_event *event)
 {
-	int r = sd_event_add_child(event, &s->end, s->keeper, WEXITED, on_keeper_end, s);
+	int r;
 
+	s->event = event;
+	if (s->runtime_dir) {
+		(void)find_service(s);
+		return;
+	}
+	r = sd_event_add_child(event, &s->end, s->keeper, WEXITED, on_keeper_end, s);
 	if (r >= 0)
-		r = sd_event_add_io(event, &s->hang_up, s->sock, 0, on_hang_up, s);
+		r = watch_sock(s);
 	if (r < 0)
 		log_warning("cannot watch the process that makes connections: %s",
 			    strerror(-r));
@@ -76,17 +128,18 @@ void spawner_watch(struct spawner *s, sd_event *event)
 void spawner_stop(struct spawner *s)
 {
 	s->end = sd_event_source_disable_unref(s->end);
-	s->hang_up = sd_event_source_disable_unref(s->hang_up);
-	s->sock = fd_close(s->sock);
+	hang_up(s);
 }
 
 const char *spawner_warning(const struct spawner *s)
 {
+	if (s->runtime_dir)
+		return s->error ? NOT_THERE : NULL;
 	return s->sock < 0 ? ENDED : NULL;
 }
 
-static int send_order(const struct spawner *s, const struct spawner_order *o, const int *fds,
-		      size_t n_fds)
+static int send_once(const struct spawner *s, const struct spawner_order *o, const int *fds,
+		     size_t n_fds)
 {
 	int r = s->sock < 0 ? -EPIPE : fd_send(s->sock, o, sizeof(*o), fds, n_fds);
 
@@ -96,11 +149,24 @@ static int send_order(const struct spawner *s, const struct spawner_order *o, co
 	return r == -EAGAIN ? -EBUSY : r;
 }
 
-int spawner_ask(const struct spawner *s, enum sandbox_role role, const char *what, int sock,
+/* A service that has ended may have another by now. */
+static int send_order(struct spawner *s, const struct spawner_order *o, const int *fds,
+		      size_t n_fds)
+{
+	int r = send_once(s, o, fds, n_fds);
+
+	if (r != -EOWNERDEAD || !s->runtime_dir)
+		return r;
+	hang_up(s);
+	r = find_service(s);
+	return r < 0 ? r : send_once(s, o, fds, n_fds);
+}
+
+int spawner_ask(struct spawner *s, enum sandbox_role role, const char *what, int sock,
 		int job, int kept)
 {
 	struct spawner_order o = { .verb = SPAWNER_MAKE, .role = role, .has_job = job >= 0,
-				   .has_kept = kept >= 0 };
+				   .has_kept = kept >= 0, .version = NBDD_VERSION };
 	int fds[SPAWNER_FDS_MAX] = { sock };
 	size_t n = 1;
 
@@ -112,7 +178,9 @@ int spawner_ask(const struct spawner *s, enum sandbox_role role, const char *wha
 	return send_order(s, &o, fds, n);
 }
 
-int spawner_kill(const struct spawner *s, int pidfd)
+int spawner_kill(struct spawner *s, int pidfd)
 {
-	return send_order(s, &(struct spawner_order){ .verb = SPAWNER_KILL }, &pidfd, 1);
+	struct spawner_order o = { .verb = SPAWNER_KILL, .version = NBDD_VERSION };
+
+	return send_order(s, &o, &pidfd, 1);
 }

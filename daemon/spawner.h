@@ -29,14 +29,19 @@
 #define SPAWNER_NAME_MAX	15		/* bytes of a process's name */
 
 struct spawner {
-	int sock;			/* -1: it has ended, and its keeper */
+	int sock;			/* -1: it has ended, and its keeper; or see ERROR */
 	pid_t keeper;
+	/* Of an nbdd that is not root; else NULL. */
+	const char *runtime_dir;	/* of its service */
+	int error;			/* of the last attempt to connect to it, or 0 */
+	sd_event *event;
 	sd_event_source *end, *hang_up;
 };
 
-/* Fork both, while nbdd still has its power; RUNTIME_DIR exists.  0 or -errno. */
+/* Fork both, while nbdd still has its power; RUNTIME_DIR exists, and stays.  Who is not root
+ * connects to nbdd-connect.service instead, now and whenever that has ended.  0 or -errno. */
 _must_check_ int spawner_start(const char *runtime_dir, struct spawner *ret);
-/* Notice their end. */
+/* Notice their end; or connect. */
 void spawner_watch(struct spawner *s, sd_event *event);
 /* It ends, and its children do, but for the relays. */
 void spawner_stop(struct spawner *s);
@@ -45,18 +50,27 @@ const char *spawner_warning(const struct spawner *s);
 
 /* A child of ROLE, called WHAT by `ps`, with SOCK, its end of a pair.  JOB and KEPT are what
  * the role is given, or -1; all descriptors stay the caller's.  That there is none shows
- * by the end of the pair.  0 or -errno: -EOWNERDEAD, the spawner has ended. */
-_must_check_ int spawner_ask(const struct spawner *s, enum sandbox_role role, const char *what,
+ * by the end of the pair.  0 or -errno: -EOWNERDEAD, the spawner has ended; -ENOTCONN, there
+ * is no service. */
+_must_check_ int spawner_ask(struct spawner *s, enum sandbox_role role, const char *what,
 			     int sock, int job, int kept);
 /* Kill a relay by its pidfd: the spawner is its user, and nbdd has no right to.  0 or -errno. */
-_must_check_ int spawner_kill(const struct spawner *s, int pidfd);
+_must_check_ int spawner_kill(struct spawner *s, int pidfd);
 
 /* ---- the processes ------------------------------------------------------------------- */
 
 /* The keeper, as long as nbdd has the other end of SOCK. */
 _noreturn_ void spawner_keep(int sock, const char *runtime_dir);
-/* In a fork of it, with its identity: the spawner. */
-_noreturn_ void spawner_work(int sock, struct sandbox *sandbox);
+/* The spawner, as a fork that keeps its parent's identity; TIED: it dies with that.  Its pid,
+ * or -1. */
+pid_t spawner_fork(int sock, struct sandbox *sandbox, bool tied);
+#define SPAWNER_SOCK 3			/* in it */
+
+/* The same for an nbdd that is not root, as a process of its own: `nbdd --serve=connections`,
+ * whose forks are the spawners of its clients. */
+struct manager_options;
+int spawner_serve(const struct manager_options *o);
+#define SPAWNER_CLIENTS_MAX 8		/* of it */
 
 /* What is sent, with the descriptors that it tells of, in this order. */
 enum spawner_verb { SPAWNER_MAKE = 1, SPAWNER_KILL };
@@ -66,6 +80,7 @@ struct spawner_order {
 	uint32_t role;			/* SPAWNER_MAKE: enum sandbox_role */
 	uint32_t has_job, has_kept;	/* ... behind the socket */
 	char what[SPAWNER_NAME_MAX + 1];
+	char version[SPAWNER_NAME_MAX + 1];	/* of who asks: no other knows its jobs */
 };
 
 #define SPAWNER_FDS_MAX 3

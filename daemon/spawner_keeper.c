@@ -85,15 +85,9 @@ static int on_end(sd_event_source *s, const siginfo_t *si, void *userdata)
 
 static void make(struct keeper *k)
 {
-	pid_t pid = fork();
+	pid_t pid = spawner_fork(k->sock, k->sandbox, false);
 
 	k->since_usec = now_usec();
-	if (pid == 0) {
-		/* Those of the event loop here. */
-		if (close_range((unsigned)k->sock + 1, SANDBOX_FIRST_FD - 1, 0) < 0)
-			_exit(1);
-		spawner_work(k->sock, k->sandbox);
-	}
 	if (pid < 0)
 		make_later(k, strerror(errno));
 	else if (sd_event_add_child(k->event, &k->end, pid, WEXITED, on_end, k) < 0)

@@ -120,11 +120,21 @@ static void make(struct process *p, const struct spawner_order *o, const int *fd
 	}
 }
 
-/* From nbdd alone; but a mistake there is none here. */
+/* It stands in the log and in `ps`. */
+static bool is_name(const char name[static SPAWNER_NAME_MAX + 1])
+{
+	size_t n = 0;
+
+	while (n <= SPAWNER_NAME_MAX && name[n] >= ' ' && name[n] != '\x7f')
+		n++;
+	return n <= SPAWNER_NAME_MAX && name[n] == '\0';
+}
+
+/* From nbdd alone; but whoever has taken that over is to get no further by it. */
 static bool valid(const struct process *p, const struct spawner_order *o, ssize_t n,
 		  size_t n_fds)
 {
-	if (n != sizeof(*o) || memchr(o->what, '\0', sizeof(o->what)) == NULL)
+	if (n != sizeof(*o) || !is_name(o->what) || !is_name(o->version))
 		return false;
 	if (o->verb == SPAWNER_KILL)
 		return n_fds == 1;
@@ -144,8 +154,14 @@ static int on_order(sd_event_source *s, int fd, uint32_t revents, void *userdata
 
 	if (n == 0 || n == -ECONNRESET)
 		return sd_event_exit(p->event, 0);
+	if (n == -EAGAIN)
+		return 0;
 	if (!valid(p, &o, n, n_fds))
 		log_error("an order to make a process is not as expected: left out");
+	else if (strcmp(o.version, NBDD_VERSION) != 0)
+		log_error("nbdd %s asks for a process, and this is of version " NBDD_VERSION
+			  ": left out; 'systemctl restart nbdd-connect' or 'nbdd --replace'",
+			  o.version);
 	else if (o.verb == SPAWNER_MAKE)
 		make(p, &o, fds);
 	else
@@ -155,7 +171,7 @@ static int on_order(sd_event_source *s, int fd, uint32_t revents, void *userdata
 	return 0;
 }
 
-void spawner_work(int sock, struct sandbox *sandbox)
+static _noreturn_ void work(int sock, struct sandbox *sandbox)
 {
 	struct process p = { .sandbox = sandbox };
 	int r;
@@ -174,4 +190,19 @@ void spawner_work(int sock, struct sandbox *sandbox)
 	if (r < 0)
 		log_error("the process that makes connections cannot go on: %s", strerror(-r));
 	_exit(r < 0);
+}
+
+pid_t spawner_fork(int sock, struct sandbox *sandbox, bool tied)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid != 0)
+		return pid;
+	if (tied && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent))
+		_exit(1);
+	/* The others are those of the parent's event loop. */
+	if (dup2(sock, SPAWNER_SOCK) < 0 ||
+	    close_range(SPAWNER_SOCK + 1, SANDBOX_FIRST_FD - 1, 0) < 0)
+		_exit(1);
+	work(SPAWNER_SOCK, sandbox);
 }

@@ -109,10 +109,12 @@ static int has_certificates(const char *dir)
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		_cleanup_free_ char *path = join(dir, names[i]);
+		struct stat st;
 
 		if (!path)
 			return -ENOMEM;
-		if (access(path, F_OK) == 0)
+		/* access(2) would leave out the capabilities of who is not root. */
+		if (stat(path, &st) == 0)
 			return 1;
 		if (errno != ENOENT && errno != ENOTDIR)
 			return -errno;

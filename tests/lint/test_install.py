@@ -16,6 +16,7 @@ lib/libnbd.so.0 lib/libnbd.so lib/pkgconfig/libnbd.pc
 lib/systemd/catalog/nbdd.catalog lib/systemd/system-generators/nbdd-generator
 lib/systemd/system/nbd@.service lib/systemd/system/nbdd.service lib/systemd/system/nbdd.socket
 lib/systemd/system/nbdd-metrics.service lib/systemd/system/nbdd-metrics.timer
+lib/systemd/system/nbdd-connect.service lib/systemd/system/nbdd-connect.socket
 lib/systemd/system/nbdd-programs.service lib/systemd/system/nbdd-programs.socket
 lib/sysusers.d/nbdd.conf lib/udev/rules.d/61-nbdd.rules
 sbin/nbdctl sbin/nbdd

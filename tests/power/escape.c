@@ -3,27 +3,32 @@
  *
  *     ATTEMPT worked | refused ERRNO | killed
  *
- * ROLE is one of the roles of daemon/sandbox.h; `nbdd`: what the daemon itself may do; or
- * `free`: no sandbox at all, to see that what is refused elsewhere works.  The daemon's
+ * ROLE is one of the roles of daemon/sandbox.h, `service-ROLE` as nbdd-connect.service makes it;
+ * `nbdd`: what the daemon itself may do; `hidden`: any process without files, by Landlock alone;
+ * or `free`: no sandbox at all, to see that what is refused elsewhere works.  The daemon's
  * runtime directory is DIR. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/capabilities.h"
 #include "daemon/child.h"
+#include "daemon/landlock.h"
 #include "daemon/power.h"
 #include "lib/util/clock.h"
 #include "lib/util/fd.h"
 #include "tests/power/attempts.h"
 
 #define LIMIT_USEC (10 * USEC_PER_SEC)
+#define NOBODY 65534
 #define DEVICE_FD 20		/* not one that a child arranges */
 
 struct run {
@@ -35,19 +40,24 @@ struct run {
 	int device;		/* opened by root */
 };
 
-/* Whose children they are: the spawner's, or nbdd's. */
+/* Whose children they are: a spawner's, or nbdd's. */
 static const struct {
 	const char *name;
 	enum sandbox_role role;
-	bool spawned, negotiates;
+	enum { NBDD, SPAWNER, SERVICE } parent;
+	bool negotiates;
 } roles[] = {
-	{ "dial", SANDBOX_DIAL, true, false },
-	{ "negotiate", SANDBOX_DIAL, true, true },
-	{ "relay", SANDBOX_RELAY, true, false },
-	{ "resolve", SANDBOX_RESOLVE, true, false },
-	{ "read", SANDBOX_READ, false, false },
-	{ "errand", SANDBOX_ERRAND, false, false },
-	{ "reach", SANDBOX_REACH, false, false },
+	{ "dial", SANDBOX_DIAL, SPAWNER, false },
+	{ "negotiate", SANDBOX_DIAL, SPAWNER, true },
+	{ "relay", SANDBOX_RELAY, SPAWNER, false },
+	{ "resolve", SANDBOX_RESOLVE, SPAWNER, false },
+	{ "service-dial", SANDBOX_DIAL, SERVICE, false },
+	{ "service-negotiate", SANDBOX_DIAL, SERVICE, true },
+	{ "service-relay", SANDBOX_RELAY, SERVICE, false },
+	{ "service-resolve", SANDBOX_RESOLVE, SERVICE, false },
+	{ "read", SANDBOX_READ, NBDD, false },
+	{ "errand", SANDBOX_ERRAND, NBDD, false },
+	{ "reach", SANDBOX_REACH, NBDD, false },
 };
 
 static int open_device(void)
@@ -114,8 +124,18 @@ static void in_role(struct run *run, size_t role)
 	sd_event_unref(event);
 }
 
+static void hide_files(void)
+{
+	int fd = landlock_new();
+
+	if (fd < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || landlock_enter(fd) < 0) {
+		fprintf(stderr, "no Landlock: %s\n", strerror(fd < 0 ? -fd : errno));
+		exit(2);
+	}
+}
+
 /* In a process like the daemon, or like any other of root's. */
-static void in_fork(struct run *run, bool as_nbdd)
+static void in_fork(struct run *run, const char *as)
 {
 	struct prey prey = { .parent = getpid() };
 	int32_t result = -1;
@@ -127,8 +147,10 @@ static void in_fork(struct run *run, bool as_nbdd)
 	prey.device = open_device();
 	pid = fork();
 	if (pid == 0) {
-		if (as_nbdd && power_drop(false) < 0)
+		if (strcmp(as, "nbdd") == 0 && power_drop(false) < 0)
 			abort();
+		if (strcmp(as, "hidden") == 0)
+			hide_files();
 		result = run->attempt->run(&prey);
 		_exit(write(3, &result, sizeof(result)) != sizeof(result));
 	}
@@ -148,11 +170,17 @@ static void in_fork(struct run *run, bool as_nbdd)
 static const struct sandbox *become_parent(const char *dir, size_t role)
 {
 	struct sandbox *sandbox;
+	int r;
 
-	if (sandbox_new(dir, &sandbox) < 0)
+	if (roles[role].parent == SERVICE &&
+	    (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
+	     setresuid(NOBODY, NOBODY, NOBODY) < 0))
 		exit(2);
-	if ((roles[role].spawned ? power_drop_to(CAP(CAP_SYS_CHROOT), sandbox)
-				 : power_drop(false)) < 0)
+	if (sandbox_new(roles[role].parent == SERVICE ? NULL : dir, &sandbox) < 0)
+		exit(2);
+	r = roles[role].parent == NBDD ? power_drop(false) : power_drop_to(
+		roles[role].parent == SERVICE ? 0 : CAP(CAP_SYS_CHROOT), sandbox);
+	if (r < 0)
 		exit(2);
 	return sandbox;
 }
@@ -163,7 +191,7 @@ static void try_it(struct run *run, const char *role, size_t place)
 	if (place < ARRAY_SIZE(roles))
 		in_role(run, place);
 	else
-		in_fork(run, strcmp(role, "nbdd") == 0);
+		in_fork(run, role);
 }
 
 int main(int argc, char **argv)

@@ -33,7 +33,8 @@ def test_limits_are_those_of_the_source():
     for file, name, value, text in (
             ('daemon/child.h', 'CHILD_MESSAGE_MAX', '24 * 1024', 'an answer of 24 KiB'),
             ('daemon/job.h', 'JOB_MAX', '4u << 20', 'a job of 4 MiB'),
-            ('daemon/spawner.h', 'SPAWNER_CHILDREN_MAX', '256', '256 of the spawner at a time'),
+            ('daemon/spawner.h', 'SPAWNER_CHILDREN_MAX', '256', '256 of a spawner at a time'),
+            ('daemon/spawner.h', 'SPAWNER_CLIENTS_MAX', '8', '8 clients of its service'),
             ('daemon/proto/varlink.h', 'VARLINK_CLIENTS_MAX', '256', '256 clients'),
             ('daemon/proto/varlink.h', 'VARLINK_CLIENTS_ROOT', '32', "32 of them root's"),
             ('daemon/proto/varlink.h', 'VARLINK_CALL_MAX', '1u << 20', 'a call 1 MiB'),

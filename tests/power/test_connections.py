@@ -1,0 +1,181 @@
+"""`nbdd --serve=connections`: connectors, relays and resolvers of an nbdd that is not root."""
+import re
+import signal
+
+import pytest
+
+from tests.harness.daemon import Daemon
+from tests.harness.paths import HARNESS, NBDD
+from tests.harness.script import Scripted
+from tests.harness.wait import wait_until
+from tests.harness.workload import Workload
+from tests.kernel.disk import file_server
+from tests.kernel.tls_guest import cut_server, install, nbds
+from tests.power.test_processes import has_gone, outage
+
+pytestmark = pytest.mark.guest
+
+DAEMON, SERVICE = 61234, 61235          # nbdd-daemon and nbdd in the guest
+KEEPS = '+sys_admin,+net_admin,+dac_override,+dac_read_search,+sys_resource'
+CLIENTS = 8                             # SPAWNER_CLIENTS_MAX
+# PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE of linux/sched.h: what PR_SET_IO_FLUSHER sets.
+IO_FLUSHER = 0x180000
+AT_ONCE = {'reconnect_delay_max': '200ms'}
+
+
+def user(uid, capabilities):
+    """The command that makes another one UID's, with these and no others."""
+    return ['/usr/bin/setpriv', f'--reuid={uid}', f'--regid={uid}', '--clear-groups',
+            '--no-new-privs', f'--inh-caps=-all,{capabilities}',
+            f'--ambient-caps=-all,{capabilities}', f'--bounding-set=-all,{capabilities}']
+
+
+class Connections:
+    """The service as systemd has it."""
+
+    def __init__(self, guest, path):
+        self.guest, self.path, self.process = guest, path, None
+
+    def start(self):
+        self.process = self.guest.spawn(
+            ['/usr/bin/python3', '-B', '-E', '-s', HARNESS / 'activated.py', self.path, DAEMON,
+             *user(SERVICE, '+sys_resource'), NBDD, '--serve=connections'])
+        self.wait_ready(1)
+        return self
+
+    def wait_ready(self, number):
+        wait_until(lambda: self.process.output.count('activated: ready') >= number, 20,
+                   'the service')
+
+    @property
+    def pid(self):
+        return int(re.findall(r'^activated: started (\d+)', self.process.output, re.M)[-1])
+
+    def kill(self):
+        """By -9; back when the next one is ready."""
+        before = self.process.output.count('activated: ready')
+        self.guest.kill(self.pid, signal.SIGKILL)
+        self.wait_ready(before + 1)
+
+    def spawners(self):
+        return [p for p, (name, state, parent) in self.guest.processes().items()
+                if (name, parent) == ('spawner', self.pid) and state != 'Z']
+
+    def stop(self):
+        self.process.kill(signal.SIGTERM)
+        self.process.wait(20)
+
+
+@pytest.fixture(scope='module')
+def users(guest):
+    guest.write(f'{guest.path}/passwd', open('/etc/passwd').read() +
+                f'nbdd-daemon:x:{DAEMON}:{DAEMON}::/:/usr/sbin/nologin\n')
+    guest.sh(f'mount --bind {guest.path}/passwd /etc/passwd')
+    yield guest
+    guest.run(['umount', '/etc/passwd'])
+
+
+@pytest.fixture
+def daemon(users):
+    """An nbdd that is not root, and has no service yet."""
+    d = Daemon(users, wrapper=user(DAEMON, KEEPS))
+    users.sh(f'mkdir -p {d.runtime_dir}; chown {DAEMON}:{DAEMON} {d.runtime_dir}')
+    with d:
+        yield d
+
+
+@pytest.fixture
+def service(users, daemon):
+    s = Connections(users, f'{daemon.runtime_dir}-connect')
+    yield s
+    s.stop()
+
+
+def identity(guest, pid):
+    """The ids of a process, who has no power."""
+    s = guest.proc_status(pid)
+    for kind in ('CapInh', 'CapPrm', 'CapEff', 'CapAmb'):
+        assert int(s[kind], 16) == 0, kind
+    assert (s['NoNewPrivs'], s['Seccomp'], s['Groups']) == ('1', '2', '')
+    return s['Uid'].split() + s['Gid'].split()
+
+
+def test_whoever_is_killed_of_the_service_there_is_another(users, service, daemon):
+    guest, not_there = users, "'systemctl start nbdd-connect.socket'"
+    with file_server(guest, 'keeps') as server, Scripted(guest) as silent:
+        r = daemon.ctl('attach', server.uri, '--name=keeps', check=False)
+        assert r.rc != 0 and not_there in r.out
+        assert daemon.log().count('cannot connect to') == 1
+        service.start()
+        daemon.attach(server.uri, name='keeps', **AT_ONCE)
+        assert f'{service.path} can be reached again' in daemon.log()
+
+        (spawner,) = service.spawners()
+        for pid in (service.pid, spawner):
+            assert identity(guest, pid) == [str(SERVICE)] * 8
+            assert int(guest.proc_status(pid)['VmLck'].split()[0]) > 8000
+        silent.switch('stall-at-greeting')
+        p = guest.spawn(daemon.ctl_argv('attach', silent.uri, '--name=stalls'))
+        (connector,) = wait_until(lambda: [
+            p for p, (name, _, _) in guest.processes().items() if name == 'connect stalls'])
+        wait_until(lambda: guest.proc_status(connector)['Seccomp_filters'] == '3', 10,
+                   'the filter of the second stage')
+        assert identity(guest, connector) == [str(SERVICE)] * 8
+
+        guest.kill(spawner, signal.SIGKILL)
+        wait_until(lambda: has_gone(guest, connector), 10, 'the connector to end')
+        assert p.wait(10) != 0 and 'the connector process died' in p.output
+        outage(daemon, server)
+        service.kill()
+        wait_until(lambda: 'nbdd-connect.service has ended' in daemon.log())
+        outage(daemon, server)
+        outage(daemon, server, service.kill)
+
+        def be_without_it():
+            service.stop()
+            wait_until(lambda: daemon.status('keeps')['warnings'])
+            assert not_there in daemon.status('keeps')['warnings'][0]
+            assert not_there in daemon.status('keeps')['retry']['last_error']
+            service.start()
+        outage(daemon, server, be_without_it)
+        assert not daemon.status('keeps')['warnings']
+
+        guest.python('tests.power.clients:connect', path=service.path, number=CLIENTS)
+        wait_until(lambda: len(service.spawners()) == CLIENTS, 10, 'as many as may be')
+        guest.python('tests.power.clients:leave')
+        wait_until(lambda: len(service.spawners()) == 1, 10, 'the others to end')
+        (spawner,) = service.spawners()
+        daemon.close()
+        wait_until(lambda: has_gone(guest, spawner), 10, 'its spawner to end with nbdd')
+
+
+def test_relays_stay_when_the_service_ends_and_the_next_one_can_end_them(users, service, daemon):
+    guest, at = users, install(users)
+    with cut_server(guest, at, 'relayed') as server:
+        service.start()
+        device = daemon.attach(nbds(server), name='relayed', kernel_tls='off', **AT_ONCE,
+                               tls_certificates=f'{at}/pki/client')
+
+        def relay():
+            return daemon.status('relayed')['connections'][0]['relay']
+        pid = wait_until(relay, 10, 'a relay')
+        assert identity(guest, pid) == [str(SERVICE)] * 8
+        flags = int(guest.read(f'/proc/{pid}/stat').rsplit(')', 1)[1].split()[6])
+        assert flags & IO_FLUSHER == IO_FLUSHER
+        w = Workload(guest, device, size='4M', direct=True).start()
+        service.kill()
+        w.wait_flowing(10)
+        assert relay() == pid and daemon.status('relayed')['outages']['count'] == 0
+        w.finish()
+        # One that was taken over and does not listen ends by force, which nbdd itself has not.
+        daemon.crash()
+        daemon.start()
+        assert relay() == pid
+        guest.kill(pid, signal.SIGSTOP)
+        daemon.ctl('reconnect', 'relayed')
+        wait_until(lambda: has_gone(guest, pid), 10, 'the relay to be killed')
+        daemon.wait_state('relayed', 'connected')
+        guest.run(['dd', f'if={device}', 'of=/dev/null', 'iflag=direct', 'bs=64k', 'count=10'])
+        last = wait_until(relay, 10, 'another relay')
+        daemon.detach('relayed')
+        wait_until(lambda: has_gone(guest, last), 20, 'it to end with its device')
