@@ -144,6 +144,13 @@ static bool valid(const struct process *p, const struct spawner_order *o, ssize_
 	       (roles[o->role].lasting || p->n_children < SPAWNER_CHILDREN_MAX);
 }
 
+/* It may be of an nbdd that had another user for its children. */
+static void end_process(int pidfd)
+{
+	if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		log_error("cannot end a relay: %s", strerror(errno));
+}
+
 static int on_order(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
 	int fds[SPAWNER_FDS_MAX] = { -1, -1, -1 };
@@ -165,7 +172,7 @@ static int on_order(sd_event_source *s, int fd, uint32_t revents, void *userdata
 	else if (o.verb == SPAWNER_MAKE)
 		make(p, &o, fds);
 	else
-		(void)!syscall(SYS_pidfd_send_signal, fds[0], SIGKILL, NULL, 0);
+		end_process(fds[0]);
 	for (size_t i = 0; i < n_fds; i++)
 		fd_close(fds[i]);
 	return 0;

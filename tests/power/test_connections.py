@@ -133,18 +133,24 @@ def test_whoever_is_killed_of_the_service_there_is_another(users, service, daemo
 
         def be_without_it():
             service.stop()
-            wait_until(lambda: daemon.status('keeps')['warnings'])
+            wait_until(lambda: not_there in daemon.status('keeps')['retry']['last_error'])
             assert not_there in daemon.status('keeps')['warnings'][0]
-            assert not_there in daemon.status('keeps')['retry']['last_error']
             service.start()
         outage(daemon, server, be_without_it)
+        # While nothing is asked of it, too.
         assert not daemon.status('keeps')['warnings']
+        service.stop()
+        (warning,) = wait_until(lambda: daemon.status('keeps')['warnings'])
+        assert not_there in warning
+        service.start()
+        assert not daemon.status('keeps')['warnings']
+        outage(daemon, server)
 
+        (spawner,) = service.spawners()
         guest.python('tests.power.clients:connect', path=service.path, number=CLIENTS)
         wait_until(lambda: len(service.spawners()) == CLIENTS, 10, 'as many as may be')
         guest.python('tests.power.clients:leave')
-        wait_until(lambda: len(service.spawners()) == 1, 10, 'the others to end')
-        (spawner,) = service.spawners()
+        wait_until(lambda: service.spawners() == [spawner], 10, 'the others to end')
         daemon.close()
         wait_until(lambda: has_gone(guest, spawner), 10, 'its spawner to end with nbdd')
 
