@@ -6,6 +6,7 @@
 #include "daemon/control.h"
 #include "daemon/event.h"
 #include "daemon/manager.h"
+#include "daemon/programs.h"
 #include "daemon/proto/varlink.h"
 
 struct attach_request {
@@ -34,11 +35,14 @@ void control_reply_attached(struct varlink_call *call, const struct device *d)
 {
 	struct json_object *params = json_object_new_object();
 	struct json_object *warnings = json_object_new_array();
+	const char *program = programs_warning(d);
 	char path[32];
 
 	snprintf(path, sizeof(path), "/dev/nbd%d", d->index);
 	if (d->warning[0])
 		json_object_array_add(warnings, json_object_new_string(d->warning));
+	if (program)
+		json_object_array_add(warnings, json_object_new_string(program));
 	json_object_object_add(params, "device", json_object_new_string(path));
 	json_object_object_add(params, "name", json_object_new_string(d->name));
 	json_object_object_add(params, "index", json_object_new_int(d->index));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
@@ -92,6 +93,7 @@ int program_serve(const struct manager_options *o)
 	if (e < 0)
 		return e;
 	r->files = o;
+	(void)sd_notify(true, "READY=1");
 	program_run(r);
 	return 0;
 }

@@ -6,14 +6,16 @@ import signal
 
 import pytest
 
+from tests.harness.daemon import Daemon
 from tests.harness.paths import NBDD
+from tests.harness.servers import Nbdkit
 from tests.harness.wait import Stopwatch, wait_until
+from tests.power.test_connections import DAEMON, KEEPS, Connections, user, users
 
 pytestmark = pytest.mark.guest
 
 IDS = {p.pw_name: p.pw_uid for p in pwd.getpwall()}
 UNPRIVILEGED = IDS.get('nbdd', IDS['nobody'])
-ASKER = 61234                   # nbdd-daemon's, in the guest
 STRANGER = IDS['daemon']
 SCRIPT = """#!/bin/sh
 [ "$NBDD_MESSAGE" != slow ] || while [ ! -e {go} ]; do sleep 0.05; done
@@ -39,17 +41,15 @@ KINDS = 12
 class Service:
     """What systemd does for it: the socket is there, the process when it is wanted."""
 
-    def __init__(self, guest):
-        self.guest, self.pid = guest, None
-        self.path, self.script = '/run/nbdd-programs', f'{guest.path}/on-event'
+    def __init__(self, guest, path, config):
+        self.guest, self.pid, self.path, self.config = guest, None, path, config
+        self.script = f'{guest.path}/on-event'
         self.events, self.go = f'{guest.path}/events', f'{guest.path}/go'
-        self.config, self.log_path = f'{guest.path}/nbdd.conf', f'{guest.path}/log'
+        self.log_path = f'{guest.path}/{os.path.basename(path)}.log'
         guest.write(self.script, SCRIPT.format(log=self.events, go=self.go))
-        guest.write(self.config, CONFIG.format(script=self.script))
-        guest.write(f'{guest.path}/passwd', open('/etc/passwd').read() +
-                    f'nbdd-daemon:x:{ASKER}:{ASKER}::/:/usr/sbin/nologin\n')
-        guest.sh(f'cd {guest.path}; mount --bind passwd /etc/passwd; chmod 755 . on-event; '
-                 'touch events; chmod 666 events')
+        guest.sh(f'cd {guest.path}; chmod 755 . on-event; touch events; chmod 666 events')
+
+    def listen(self):
         self.call('listen')
 
     def call(self, function, **how):
@@ -65,7 +65,7 @@ class Service:
         pid, self.pid = self.pid, None
         return self.guest.python('tests.power.orders:end', pid=pid, sig=int(sig), timeout=90)
 
-    def order(self, *orders, uid=ASKER, stay=False):
+    def order(self, *orders, uid=DAEMON, stay=False):
         self.call('send', uid=uid, orders=orders, stay=stay)
 
     def log(self):
@@ -89,8 +89,10 @@ class Service:
 
 
 @pytest.fixture(scope='module')
-def programs(guest):
-    s = Service(guest)
+def programs(users):
+    s = Service(users, '/run/nbdd-programs', f'{users.path}/nbdd.conf')
+    users.write(s.config, CONFIG.format(script=s.script))
+    s.listen()
     s.start()
     yield s
     if s.pid:
@@ -175,8 +177,43 @@ def test_it_has_a_few_clients_and_ends_only_without_any(programs):
     for _ in range(8):
         programs.order({}, stay=True)
     programs.wait_ran(*[f'{UNPRIVILEGED} {NO_POWER} attached /dev/nbd0 a m'] * 8)
-    assert programs.call('turned_away', uid=ASKER)
+    assert programs.call('turned_away', uid=DAEMON)
     programs.wait_log('more than 8 clients')
+
+
+def test_an_nbdd_that_is_not_root_asks_the_service(users, programs):
+    with Nbdkit(users) as server:
+        d = Daemon(users, wrapper=user(DAEMON, KEEPS),
+                   config=f'[dev]\nuri = {server.uri}\non-event = {programs.script}\n')
+        users.sh(f'mkdir {d.runtime_dir}; chown {DAEMON}:{DAEMON} {d.runtime_dir}')
+        connections = Connections(users, f'{d.runtime_dir}-connect').start()
+        service = Service(users, f'{d.runtime_dir}-programs', d.config_path)
+
+        def runs():
+            """Both events, whose program is run."""
+            before = len(programs.ran())
+            d.ctl('reconnect', 'dev')
+            wait_until(lambda: [line.split()[2:5] for line in programs.ran()[before:]] ==
+                       [[e, '/dev/nbd0', 'dev'] for e in ('outage', 'reconnected')], 20)
+        with d:
+            d.wait_state('dev', 'connected')
+            assert d.log().count(f'on-event: cannot connect to {service.path} (No such') == 1
+            assert "'systemctl start nbdd-programs.socket'" in d.status('dev')['warnings'][0]
+            service.listen()
+            assert d.status('dev')['warnings'] == []
+            service.start()
+            runs()
+            assert 'on-event: 1 programs were left out' in d.log()
+            service.end(signal.SIGKILL)
+            service.start()
+            runs()
+            # What nbdctl says is no proof of anything to the service.
+            out = d.ctl('attach', server.uri, '--name=other', f'--on-event={programs.script}').out
+            assert 'on-event is run only as nbdd.conf or nbdtab has it' in out
+            service.wait_log("other: on-event: 'attached': nothing is run")
+        wait_until(lambda: programs.ran()[-1].split()[2:5] == ['detached', '/dev/nbd0', 'dev'])
+        service.end(signal.SIGKILL)
+        connections.stop()
 
 
 @pytest.mark.soak
@@ -184,7 +221,7 @@ def test_it_ends_by_itself_a_minute_after_the_last_client(programs):
     # As the last test has left it, with clients.
     pid, watch = programs.pid, Stopwatch()
     programs.guest.python('tests.power.orders:close_all')
-    assert programs.end() == 0 and 55 < watch() < 75
+    assert programs.end() == 0 and 30 < watch() < 90
     programs.start()
     assert programs.pid != pid
     programs.order({'message': 'later'})
