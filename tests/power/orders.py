@@ -51,7 +51,7 @@ def order(real_usec=1, kind=0, device='/dev/nbd0', name='a', message='m'):
 
 def connect(path):
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.settimeout(20)
+    sock.settimeout(50)
     sock.connect(path)
     return sock
 
