@@ -1,5 +1,6 @@
 /* What is asked of the driver: connect, reconnect, resize, disconnect, status. */
 #include <errno.h>
+#include <linux/nbd.h>
 #include <string.h>
 
 #include "netlink/genl.h"
@@ -183,6 +184,24 @@ static int do_resize(struct nbdk *k, unsigned index, const char *identifier, uin
 	return r < 0 ? r : genl_call(g, NULL, NULL);
 }
 
+/* The driver looks, with no open or close between, whether the close was the last one. */
+static int do_last_close(struct nbdk *k, unsigned index, const char *identifier,
+			 bool disconnects)
+{
+	struct genl *g = &k->genl;
+	int r;
+
+	if (!identifier_fits(identifier))
+		return -EINVAL;
+	r = begin_device(g, NBD_CMD_RECONFIGURE, index);
+	if (r == 0)
+		r = genl_put_u64(g, NBD_ATTR_CLIENT_FLAGS,
+				 disconnects ? NBD_CFLAG_DISCONNECT_ON_CLOSE : 0);
+	if (r == 0)
+		r = genl_put_string(g, NBD_ATTR_BACKEND_IDENTIFIER, identifier);
+	return r < 0 ? r : genl_call(g, NULL, NULL);
+}
+
 static int do_disconnect(struct nbdk *k, unsigned index)
 {
 	int r = begin_device(&k->genl, NBD_CMD_DISCONNECT, index);
@@ -240,6 +259,7 @@ const struct nbdk_ops nbdk_kernel_ops = {
 	.reconnect = do_reconnect,
 	.configure = do_configure,
 	.resize = do_resize,
+	.last_close = do_last_close,
 	.disconnect = do_disconnect,
 	.status = do_status,
 };

@@ -11,6 +11,7 @@
 
 #include "lib/util/macro.h"
 #include "netlink/diag.h"
+#include "netlink/holders.h"
 
 #define NBDK_INDEX_ANY		(-1)
 #define NBDK_INDEX_MAX		((1u << 20) - 1)	/* minors the driver can number */
@@ -70,6 +71,10 @@ struct nbdk_ops {
 	/* SIZE > 0.  Only while links are alive: else it blocks until they are. */
 	int (*resize)(struct nbdk *k, unsigned index, const char *identifier,
 		      uint64_t size);
+	/* Is the device to be disconnected when its last user closes it?  0 only while it is
+	 * connected under IDENTIFIER; -EINVAL: it is not. */
+	int (*last_close)(struct nbdk *k, unsigned index, const char *identifier,
+			  bool disconnects);
 	/* Does not flush.  0 for an unconnected device, -EINVAL for none. */
 	int (*disconnect)(struct nbdk *k, unsigned index);
 	/* True also while all links are dead, or the device is merely open.  -ENODEV. */
@@ -127,24 +132,10 @@ bool nbdk_life_goes_on(int fd);
 int nbdk_queue_set(unsigned index, const char *name, uint64_t value);
 int nbdk_queue_get(unsigned index, const char *name, uint64_t *ret);
 
+/* Has nobody opened it since it had done so many requests, one life of it ago?  The kernel
+ * reads the partition table before the first open is through.  False also when that is not
+ * to be seen. */
+bool nbdk_never_opened(unsigned index, uint64_t requests);
+
 /* Each existing /dev/nbdN index in ascending order; -errno stops and is returned. */
 int nbdk_foreach(int (*fn)(unsigned index, void *userdata), void *userdata);
-
-/* ---- who holds a device ------------------------------------------------------------ */
-
-struct nbdk_holder {
-	enum nbdk_holder_kind {
-		NBDK_HOLDER_MOUNT,	/* text: mount point; pid: who sees it, 0: we do */
-		NBDK_HOLDER_SWAP,	/* text: path as in /proc/swaps */
-		NBDK_HOLDER_DEVICE,	/* text: dm-0, md0, loop0, … */
-		NBDK_HOLDER_PROCESS,	/* text: command name; pid */
-	} kind;
-	char device[32];		/* nbd0 or the partition nbd0p1 */
-	char text[256];			/* escaped, ready to print */
-	int pid;
-};
-
-/* At most MAX holders of nbdINDEX and its partitions into HOLDERS; sets *RET_N.  The calling
- * process is not one of them.  Opens no device and waits for no I/O.  Errors as
- * nbdk_sysfs_read, or -ENOMEM. */
-int nbdk_holders(unsigned index, struct nbdk_holder *holders, size_t max, size_t *ret_n);

@@ -199,6 +199,16 @@ int nbdk_queue_get(unsigned index, const char *name, uint64_t *ret)
 	return dir < 0 ? dir : read_u64(dir, path, ret);
 }
 
+bool nbdk_never_opened(unsigned index, uint64_t requests)
+{
+	uint64_t partitions, counted;
+	struct nbdk_info info;
+
+	return read_u64(AT_FDCWD, "/sys/module/nbd/parameters/max_part", &partitions) == 0 &&
+		nbdk_queue_get(index, "iostats", &counted) == 0 && partitions && counted &&
+		nbdk_sysfs_read(index, &info) == 0 && info.reads + info.writes == requests;
+}
+
 /* `nbdN` with nothing around it. */
 static int parse_name(const char *name, uint32_t *ret)
 {

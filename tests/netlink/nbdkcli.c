@@ -291,6 +291,16 @@ static int verb_resize(struct args *a)
 	return r < 0 ? fail(r) : 0;
 }
 
+/* `max=1`: the last close disconnects. */
+static int verb_last_close(struct args *a)
+{
+	struct nbdk *k = kernel();
+	int r = nbdk_kernel_ops.last_close(k, (unsigned)a->index, a->id, a->max > 0);
+
+	nbdk_close(k);
+	return r < 0 ? fail(r) : 0;
+}
+
 static int verb_disconnect(struct args *a)
 {
 	struct nbdk *k = kernel();
@@ -438,6 +448,7 @@ static const struct {
 } verbs[] = {
 	{ "open", verb_open }, { "connect", verb_connect }, { "reconnect", verb_reconnect },
 	{ "resize", verb_resize }, { "disconnect", verb_disconnect },
+	{ "last-close", verb_last_close },
 	{ "status", verb_status }, { "info", verb_info }, { "queue-set", verb_queue_set },
 	{ "queue-get", verb_queue_get }, { "foreach", verb_foreach },
 	{ "holders", verb_holders }, { "hold", verb_hold }, { "watch", verb_watch },

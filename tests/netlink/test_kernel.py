@@ -383,6 +383,28 @@ def disk(k):
         k.call('disconnect', index=index)
 
 
+@pytest.mark.parametrize('what', ['', 'p2'], ids=['disk', 'partition'])
+def test_only_the_last_close_disconnects_and_the_question_is_refused_after_it(k, disk, what):
+    index = disk
+    opener = k.spawn(NBDKCLI, 'hold', f'path=/dev/nbd{index}{what}')
+    wait_until(lambda: 'ready' in opener.output)
+    look = f'head -c 512 </dev/nbd{index} >/dev/null'
+    k.call('last-close', index=index, max=1)
+    k.guest.sh(look)
+    k.call('last-close', index=index, max=0)            # somebody was left
+    opener.kill()
+    opener.wait()
+    assert k.info(index)['size'] > 0                    # and it is connected without them
+    with pytest.raises(Refused, match='EINVAL'):
+        k.call('last-close', index=index, max=1, id='other')
+    k.call('last-close', index=index, max=1)
+    k.guest.sh(look)
+    assert k.call('status', index=index) == 'not connected\n'
+    for value in (0, 1):
+        with pytest.raises(Refused, match='EINVAL'):
+            k.call('last-close', index=index, max=value)
+
+
 def test_device_that_nobody_has_has_no_holders(k, disk):
     assert k.holders(disk) == []
     assert k.holders(7) == []
