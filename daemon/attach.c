@@ -241,8 +241,10 @@ enum device_state attach_kernel_done(struct device *d, const struct event_detail
 	news_tell(d, NEWS_ATTACHED, "attached as /dev/nbd%d: %s, %zu connection%s to %s",
 		  d->index, format_size(size, d->size), d->n_links,
 		   d->n_links == 1 ? "" : "s", d->links[0].peer);
-	if (d->detach_wanted)
+	if (d->detach_wanted) {
+		d->detach_forced = true;	/* nobody was told of it; udev may look at it */
 		return detach_begin(d, NULL);
+	}
 	(void)link_still_attached(d);		/* whatever it opens is open from now on */
 	r = errand_settings(d, &d->errand, on_settings);
 	if (r < 0)

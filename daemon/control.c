@@ -20,6 +20,7 @@
 #include "daemon/reload.h"
 #include "daemon/retry.h"
 #include "daemon/status.h"
+#include "daemon/transitions.h"
 #include "lib/util/cleanup.h"
 
 #define CONTROL_BACKLOG 64
@@ -111,69 +112,56 @@ void control_detach_done(struct device *d, int r)
 
 /* ---- Detach ------------------------------------------------------------------------ */
 
-static struct json_object *holder_json(const struct nbdk_holder *h)
-{
-	static const char *const kinds[] = {
-		[NBDK_HOLDER_MOUNT] = "mount", [NBDK_HOLDER_SWAP] = "swap",
-		[NBDK_HOLDER_DEVICE] = "device", [NBDK_HOLDER_PROCESS] = "process",
-	};
-	struct json_object *o = json_object_new_object();
-
-	json_object_object_add(o, "kind", json_object_new_string(kinds[h->kind]));
-	json_object_object_add(o, "device", json_object_new_string(h->device));
-	json_object_object_add(o, "text", json_object_new_string(h->text));
-	json_object_object_add(o, "pid", json_object_new_int(h->pid));
-	return o;
-}
-
-static void reply_held(struct device *d, const struct errand_result *result)
+void control_detach_held(struct device *d)
 {
 	struct varlink_call *call;
 	char path[32];
 
 	snprintf(path, sizeof(path), "/dev/nbd%d", d->index);
-	while ((call = next_waiter(d->detachers))) {
-		struct json_object *params = json_object_new_object();
-		struct json_object *list = json_object_new_array();
-
-		for (size_t i = 0; i < result->n_holders; i++)
-			json_object_array_add(list, holder_json(&result->holders[i]));
-		json_object_object_add(params, "device", json_object_new_string(path));
-		json_object_object_add(params, "holders", list);
-		varlink_call_error(call, CONTROL_ERROR_DEVICE_HELD, params);
-	}
+	while ((call = next_waiter(d->detachers)))
+		control_reply_error(call, CONTROL_ERROR_DEVICE_HELD, "device", path);
 }
 
-/* What cannot be found out stands in the way like a holder. */
-static void on_holders(struct device *d, const struct errand_result *result)
+void control_detach_unknown(struct device *d, int r)
 {
-	if (result->error < 0) {
-		device_set_error(d, "cannot find out who holds the device: %s",
-				 strerror(-result->error));
-		control_detach_done(d, result->error);
-	} else if (result->n_holders) {
-		reply_held(d, result);
-	} else {
-		device_event(d, EV_DETACH, NULL);
-	}
+	device_set_error(d, "cannot find out whether the device is in use: %s (to detach it "
+			 "takes --force then)", strerror(-r));
+	control_detach_done(d, r);
 }
 
+/* What cannot be found out stands in the way like a holder.  An open that waits for a server
+ * which is there is in nobody's way: the flush would wait for it, too, and the kernel has the
+ * last word. */
+static void on_claimed(struct device *d, const struct errand_result *result)
+{
+	bool waits = result->error == -ETIMEDOUT && device_links_alive(d);
+
+	if (result->error == -EBUSY)
+		control_detach_held(d);
+	else if (result->error < 0 && !waits)
+		control_detach_unknown(d, result->error);
+	else
+		device_event(d, EV_DETACH, NULL);
+}
+
+/* Those who would have to be forced are told before anything changes, where that can be seen
+ * at once. */
 static void detach(struct device *d, bool force)
 {
 	bool attached = d->state != STATE_CONNECTING && d->state != STATE_ATTACHING;
 	int r;
 
-	if (d->state == STATE_DETACHING)
+	if (d->state == STATE_DETACHING && !force)
 		return;
 	d->detach_forced = force;
-	if (force || !attached) {
+	if (force || !attached || detach_is_unused(d)) {
 		device_event(d, EV_DETACH, NULL);
 		return;
 	}
 	d->errand = errand_cancel(d->errand);
-	r = errand_holders(d, on_holders);
+	r = errand_claim(d, on_claimed);
 	if (r < 0)
-		on_holders(d, &(struct errand_result){ .error = r });
+		on_claimed(d, &(struct errand_result){ .error = r });
 }
 
 struct device *control_param_device(struct varlink_call *call, struct json_object *params,

@@ -21,6 +21,9 @@ void control_attach_done(struct device *d);
 void control_attach_failed(struct device *d, const char *error);
 /* Answer every Detach; R is 0 or -errno. */
 void control_detach_done(struct device *d, int r);
+/* Somebody has it; or that cannot be found out, for R. */
+void control_detach_held(struct device *d);
+void control_detach_unknown(struct device *d, int r);
 
 /* ---- for the methods --------------------------------------------------------------- */
 

@@ -1,4 +1,9 @@
-/* The end of a device: flush, disconnect, forget. */
+/* The end of a device: flush, disconnect, forget.
+ *
+ * Nothing tells a process that may not look into others whether one of them has the device
+ * open.  So unless it is forced, the kernel decides: it is asked to disconnect the device at
+ * the last close, the device is opened and closed here, and the kernel is asked not to do that
+ * any more, which it accepts only if somebody was left.  Nobody can come in between. */
 #include <errno.h>
 #include <string.h>
 
@@ -15,6 +20,8 @@
 
 /* The kernel tells the server goodbye, and that blocks when the server reads nothing. */
 #define GOODBYE_USEC	(500 * USEC_PER_MSEC)
+#define CLOSES_MAX	3
+#define CLOSE_PAUSE_USEC	(50 * USEC_PER_MSEC)
 
 static int on_goodbye_late(sd_event_source *s, uint64_t usec, void *userdata)
 {
@@ -24,6 +31,17 @@ static int on_goodbye_late(sd_event_source *s, uint64_t usec, void *userdata)
 	for (size_t i = 0; i < d->n_links; i++)
 		link_cut(&d->links[i], NULL);
 	return 0;
+}
+
+/* Nothing else can be done with it: the kernel may still hold it, we let go. */
+static enum device_state not_disconnected(struct device *d, int r)
+{
+	device_log(d, LOG_ERR, "kernel did not disconnect /dev/nbd%d: %s", d->index,
+		   strerror(-r));
+	device_set_error(d, "kernel did not disconnect: %s", strerror(-r));
+	control_attach_failed(d, CONTROL_ERROR_FAILED);
+	control_detach_done(d, r);
+	return STATE_GONE;
 }
 
 static enum device_state disconnect(struct device *d)
@@ -44,33 +62,121 @@ static enum device_state disconnect(struct device *d)
 				   GOODBYE_USEC, USEC_PER_MSEC, on_goodbye_late, d);
 	r = kernel_disconnect(d);
 	if (r < 0)
-		return detach_kernel_failed(d, &(struct event_detail){ .error = r });
+		return not_disconnected(d, r);
 	return STATE_DETACHING;
 }
 
+/* What hung may hang on, and has it open. */
 static void on_flushed(struct device *d, const struct errand_result *result)
 {
 	if (result->error < 0)
 		device_log(d, LOG_WARNING, "flush before the detach: %s",
 			   strerror(-result->error));
+	d->doubt = result->error == -ETIMEDOUT ? -ETIMEDOUT : 0;
 	device_event(d, EV_START, NULL);
 }
 
-enum device_state detach_flushed(struct device *d, const struct event_detail *e)
+/* ---- a device that is to be taken from nobody --------------------------------------- */
+
+/* It was found in use, or for R that could not be found out. */
+static enum device_state stay(struct device *d, int r)
 {
-	return disconnect(d);
+	if (d->detach_forced)
+		return disconnect(d);
+	d->detach_wanted = d->letting_go = false;
+	d->busy_timer = sd_event_source_disable_unref(d->busy_timer);
+	control_attach_done(d);
+	if (r < 0)
+		control_detach_unknown(d, r);
+	else
+		control_detach_held(d);
+	return links_resume(d);
+}
+
+static enum device_state not_kept(struct device *d, int r)
+{
+	device_log(d, LOG_ERR, "the kernel still disconnects /dev/nbd%d when its last user closes "
+		   "it: %s", d->index, strerror(-r));
+	return stay(d, r);
+}
+
+/* While it is open the kernel still takes this; once it has let go it does not. */
+static enum device_state see(struct device *d)
+{
+	int r;
+
+	/* A goodbye that blocks would block us, too. */
+	if (d->doubt == -ETIMEDOUT)
+		sd_event_add_time_relative(d->manager->event, &d->busy_timer, CLOCK_MONOTONIC,
+					   GOODBYE_USEC, USEC_PER_MSEC, on_goodbye_late, d);
+	r = kernel_last_close(d, false);
+	return r < 0 ? not_kept(d, r) : STATE_DETACHING;
+}
+
+static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata);
+
+/* Udev, or a child of ours that hung, may have it open for a moment. */
+static void on_closed(struct device *d, const struct errand_result *result)
+{
+	d->doubt = result->error ? result->error : d->doubt;
+	if (result->error || d->detach_forced || ++d->closes == CLOSES_MAX ||
+	    !link_still_attached(d) ||
+	    sd_event_add_time_relative(d->manager->event, &d->busy_timer, CLOCK_MONOTONIC,
+				       CLOSE_PAUSE_USEC, USEC_PER_MSEC, on_pause_over, d) < 0)
+		device_event(d, EV_START, NULL);
+}
+
+static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct device *d = userdata;
+	int r;
+
+	d->busy_timer = sd_event_source_disable_unref(d->busy_timer);
+	r = errand_close(d, on_closed);
+	if (r < 0)
+		on_closed(d, &(struct errand_result){ .error = r });
+	return 0;
+}
+
+static enum device_state let_go(struct device *d)
+{
+	int r;
+
+	if (d->detach_forced)
+		return disconnect(d);
+	d->letting_go = true;
+	d->closes = 0;
+	r = kernel_last_close(d, true);
+	return r < 0 ? stay(d, r) : STATE_DETACHING;
+}
+
+enum device_state detach_go_on(struct device *d, const struct event_detail *e)
+{
+	return d->letting_go ? see(d) : let_go(d);
 }
 
 /* Without a link the flush can only hang: do without it. */
 enum device_state detach_link_dead(struct device *d, const struct event_detail *e)
 {
-	if (e->link)
+	if (e->link) {
+		link_cut(e->link, NULL);
 		link_reset(e->link);
-	if (device_links_alive(d) || !d->errand)
+		d->dead_links++;
+	} else {
+		d->kernel_dead++;
+	}
+	if (device_links_alive(d) || !d->errand || d->letting_go)
 		return STATE_DETACHING;
 	device_log(d, LOG_WARNING, "connection lost before the flush was done");
 	d->errand = errand_cancel(d->errand);
-	return disconnect(d);
+	d->doubt = -ENOTCONN;
+	return let_go(d);
+}
+
+bool detach_is_unused(const struct device *d)
+{
+	return device_links_alive(d) == 0 && d->io_before != UINT64_MAX &&
+		nbdk_never_opened((unsigned)d->index, d->io_before);
 }
 
 /* A request that the kernel has under way ends first; its end comes back here. */
@@ -81,10 +187,24 @@ enum device_state detach_begin(struct device *d, const struct event_detail *e)
 		return d->state;
 	move_cancel(d, "the device is being detached");
 	d->dead_timer = sd_event_source_disable_unref(d->dead_timer);
+	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
 	d->errand = errand_cancel(d->errand);
-	if (device_links_alive(d) && !d->detach_forced &&
-	    errand_flush(d, on_flushed) >= 0)
+	d->letting_go = false;
+	d->doubt = 0;
+	/* Its first open would read, and wait for the server. */
+	if (d->detach_forced || detach_is_unused(d))
+		return disconnect(d);
+	if (device_links_alive(d) && errand_flush(d, on_flushed) >= 0)
 		return STATE_DETACHING;
+	return let_go(d);
+}
+
+/* Somebody forces what another has begun: nothing is waited for but the kernel. */
+enum device_state detach_hurry(struct device *d, const struct event_detail *e)
+{
+	if (!d->errand)
+		return STATE_DETACHING;
+	d->errand = errand_cancel(d->errand);
 	return disconnect(d);
 }
 
@@ -94,7 +214,7 @@ enum device_state detach_later(struct device *d, const struct event_detail *e)
 	return d->state;
 }
 
-enum device_state detach_kernel_done(struct device *d, const struct event_detail *e)
+static enum device_state gone(struct device *d)
 {
 	news_tell(d, NEWS_DETACHED, "detached from /dev/nbd%d", d->index);
 	control_attach_failed(d, CONTROL_ERROR_FAILED);
@@ -102,13 +222,24 @@ enum device_state detach_kernel_done(struct device *d, const struct event_detail
 	return STATE_GONE;
 }
 
-/* Nothing else can be done with it: the kernel may still hold it, we let go. */
+enum device_state detach_kernel_done(struct device *d, const struct event_detail *e)
+{
+	switch (e->call) {
+	case CALL_LET_GO:
+		d->doubt = MIN(errand_close(d, on_closed), d->doubt);
+		return d->errand ? STATE_DETACHING : see(d);
+	case CALL_KEEP:
+		return stay(d, d->doubt);
+	default:
+		return gone(d);
+	}
+}
+
 enum device_state detach_kernel_failed(struct device *d, const struct event_detail *e)
 {
-	device_log(d, LOG_ERR, "kernel did not disconnect /dev/nbd%d: %s", d->index,
-		   strerror(-e->error));
-	device_set_error(d, "kernel did not disconnect: %s", strerror(-e->error));
-	control_attach_failed(d, CONTROL_ERROR_FAILED);
-	control_detach_done(d, e->error);
-	return STATE_GONE;
+	if (e->call == CALL_DISCONNECT)
+		return not_disconnected(d, e->error);
+	if (e->error == -EINVAL)
+		return gone(d);
+	return e->call == CALL_KEEP ? not_kept(d, e->error) : stay(d, e->error);
 }

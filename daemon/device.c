@@ -138,6 +138,7 @@ int device_new(struct manager *m, const char *name, int index, bool automatic,
 	d->automatic = automatic;
 	d->n_links = 1;
 	d->life_fd = -1;
+	d->io_before = UINT64_MAX;
 	for (size_t i = 0; i < CONF_CONNECTIONS_MAX; i++)
 		d->links[i] = (struct link){ .device = d, .fd = -1 };
 	snprintf(d->name, sizeof(d->name), "%s", name);

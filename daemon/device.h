@@ -54,10 +54,6 @@ enum device_event {
 	N_EVENTS
 };
 
-enum kernel_call_kind {
-	CALL_CONNECT, CALL_RECONNECT, CALL_CONFIGURE, CALL_RESIZE, CALL_DISCONNECT
-};
-
 struct device {
 	struct manager *manager;
 	char name[CONF_NAME_MAX + 1];
@@ -117,6 +113,10 @@ struct device {
 	struct move *move;		/* to another server, or NULL */
 	uint64_t grow_to;		/* bytes; 0: nothing to grow */
 	bool detach_wanted, detach_forced;
+	bool letting_go;		/* the kernel is to see whether somebody has it open */
+	unsigned closes;		/* of ours that found somebody there */
+	int doubt;			/* why it may look in use and not be; 0 or -errno */
+	uint64_t io_before;		/* requests of its earlier lives; UINT64_MAX: not known */
 	bool settings_due;		/* the queue may not be set up: adopted, or moved */
 
 	struct varlink_call *attachers[DEVICE_WAITERS_MAX];

@@ -18,7 +18,8 @@
 #define SETTINGS_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define READ_LIMIT_USEC		(60 * USEC_PER_SEC)
 #define FLUSH_LIMIT_USEC	(60 * USEC_PER_SEC)
-#define HOLDERS_LIMIT_USEC	(5 * USEC_PER_SEC)
+#define CLAIM_LIMIT_USEC	(2 * USEC_PER_SEC)
+#define CLOSE_LIMIT_USEC	(5 * USEC_PER_SEC)
 #define DIGESTS_LIMIT_USEC	(20 * USEC_PER_SEC)
 #define HASTEN_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define MOVED_LIMIT_USEC	(15 * USEC_PER_SEC)
@@ -68,7 +69,6 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 
 	fd_close(answer->fd);
 	if (!answer->error && (answer->len != sizeof(*r) ||
-			       r->n_holders > ERRAND_HOLDERS_MAX ||
 			       r->digests.n > SAMPLES_MAX))
 		failed.error = -EPROTO;
 	*e->slot = NULL;
@@ -214,10 +214,20 @@ static int hasten(const struct device *d, struct errand_result *ret)
 	return r;
 }
 
-static int find_holders(const struct device *d, struct errand_result *ret)
+/* block(9): a partition that is claimed claims the whole; an open that does not ask for a
+ * claim is not seen. */
+static int claim_device(const struct device *d, struct errand_result *ret)
 {
-	return nbdk_holders((unsigned)d->index, ret->holders, ERRAND_HOLDERS_MAX,
-			    &ret->n_holders);
+	_cleanup_close_ int fd = open_device(d, O_RDONLY | O_EXCL);
+
+	return fd < 0 ? fd : 0;
+}
+
+static int close_device(const struct device *d, struct errand_result *ret)
+{
+	_cleanup_close_ int fd = open_device(d, O_RDONLY);
+
+	return fd < 0 ? fd : 0;
 }
 
 int errand_settings(struct device *d, struct errand **slot, errand_done_fn done)
@@ -271,7 +281,12 @@ int errand_hasten(struct device *d, struct errand **slot, errand_done_fn done)
 	return start(d, slot, "flush", HASTEN_LIMIT_USEC, hasten, done);
 }
 
-int errand_holders(struct device *d, errand_done_fn done)
+int errand_claim(struct device *d, errand_done_fn done)
 {
-	return start(d, &d->errand, "holders", HOLDERS_LIMIT_USEC, find_holders, done);
+	return start(d, &d->errand, "claim", CLAIM_LIMIT_USEC, claim_device, done);
+}
+
+int errand_close(struct device *d, errand_done_fn done)
+{
+	return start(d, &d->errand, "close", CLOSE_LIMIT_USEC, close_device, done);
 }

@@ -1,20 +1,15 @@
 /* Short work on an attached device that may block: made in a child each.
  *
  * Newer kernels freeze the queue to change a setting, an open scans partitions, a flush
- * waits for the server, a look at every process takes its time; none of that may stop the
- * daemon.  There is one errand at a time in each slot: d->errand, d->tuning, the move's. */
+ * waits for the server; none of that may stop the daemon.  There is one errand at a time in
+ * each slot: d->errand, d->tuning, the move's. */
 #pragma once
 
 #include "daemon/device.h"
 #include "daemon/sample.h"
-#include "netlink/nbdk.h"
-
-#define ERRAND_HOLDERS_MAX 32
 
 struct errand_result {
 	int error;			/* 0 or -errno */
-	size_t n_holders;		/* errand_holders */
-	struct nbdk_holder holders[ERRAND_HOLDERS_MAX];
 	struct digests digests;		/* errand_digests */
 	bool unhurried;			/* errand_hasten: the queue was left as it is */
 };
@@ -37,8 +32,10 @@ _must_check_ int errand_digests(struct device *d, struct errand **slot, errand_d
 /* For a move: flush it, and for the moment that follows have the kernel look soon for requests
  * whose connection was replaced. */
 _must_check_ int errand_hasten(struct device *d, struct errand **slot, errand_done_fn done);
-/* Who holds the device, the first ERRAND_HOLDERS_MAX of them. */
-_must_check_ int errand_holders(struct device *d, errand_done_fn done);
+/* Has a filesystem, swap or another device claimed it for itself?  -EBUSY. */
+_must_check_ int errand_claim(struct device *d, errand_done_fn done);
+/* Open and close it: the last close may do what the kernel was asked to. */
+_must_check_ int errand_close(struct device *d, errand_done_fn done);
 
 /* NULL is fine.  Returns NULL. */
 struct errand *errand_cancel(struct errand *e);

@@ -3,6 +3,13 @@
 
 #include "daemon/device.h"
 
+enum kernel_call_kind {
+	CALL_CONNECT, CALL_RECONNECT, CALL_CONFIGURE, CALL_RESIZE,
+	CALL_LET_GO,		/* disconnect at the last close */
+	CALL_KEEP,		/* … no longer */
+	CALL_DISCONNECT
+};
+
 struct event_detail {
 	/* EV_SOCKET, EV_FAILED, EV_CANDIDATE…, EV_LINK_DEAD; else NULL */
 	struct link *link;

@@ -37,6 +37,9 @@ static int call_run(struct kjob *job, struct nbdk *k, const struct nbdk_ops *ops
 		return ops->configure(k, &c->reconnect);
 	case CALL_RESIZE:
 		return ops->resize(k, c->index, c->identifier, c->size);
+	case CALL_LET_GO:
+	case CALL_KEEP:
+		return ops->last_close(k, c->index, c->identifier, c->kind == CALL_LET_GO);
 	case CALL_DISCONNECT:
 		return ops->disconnect(k, c->index);
 	}
@@ -118,12 +121,22 @@ static uint64_t dead_conn_timeout_sec(uint64_t usec)
 	return whole_seconds(usec, NBDK_DEAD_CONN_FOREVER);
 }
 
+/* What it has done so far; a device that the call will make has done nothing. */
+static uint64_t requests_of(unsigned index)
+{
+	struct nbdk_info info;
+	int r = nbdk_sysfs_read(index, &info);
+
+	return r == -ENOENT ? 0 : r < 0 ? UINT64_MAX : info.reads + info.writes;
+}
+
 int kernel_connect(struct device *d)
 {
 	struct kernel_call *c = call_new(d, CALL_CONNECT);
 
 	if (!c)
 		return -ENOMEM;
+	d->io_before = requests_of((unsigned)d->index);
 	c->connect = (struct nbdk_connect){
 		.index = d->index,
 		.size = d->size,
@@ -180,6 +193,13 @@ int kernel_resize(struct device *d, uint64_t size)
 		return -ENOMEM;
 	c->size = size;
 	return call_submit(c);
+}
+
+int kernel_last_close(struct device *d, bool disconnects)
+{
+	struct kernel_call *c = call_new(d, disconnects ? CALL_LET_GO : CALL_KEEP);
+
+	return c ? call_submit(c) : -ENOMEM;
 }
 
 int kernel_disconnect(struct device *d)

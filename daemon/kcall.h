@@ -13,6 +13,8 @@ _must_check_ int kernel_reconnect(struct device *d, uint64_t dead_timeout_usec);
  * due. */
 _must_check_ int kernel_configure(struct device *d, uint64_t dead_timeout_usec);
 _must_check_ int kernel_resize(struct device *d, uint64_t size);
+/* Whether the kernel is to disconnect it at the last close; -EINVAL: it is not connected. */
+_must_check_ int kernel_last_close(struct device *d, bool disconnects);
 _must_check_ int kernel_disconnect(struct device *d);
 
 /* The device is going away; the call's end will find nobody.  NULL is fine. */

@@ -30,14 +30,13 @@ static const uint64_t needed =
 	CAP(CAP_SYS_ADMIN) |		/* the nbd driver's netlink commands */
 	CAP(CAP_NET_ADMIN) |		/* SOCK_DESTROY, of a socket we have no descriptor of */
 	CAP(CAP_DAC_OVERRIDE) |		/* a server's Unix socket, whoever owns it */
-	CAP(CAP_SYS_PTRACE) | CAP(CAP_DAC_READ_SEARCH);
-					/* who holds a device: every process's descriptors */
+	CAP(CAP_DAC_READ_SEARCH);	/* keys and device nodes, whoever owns them */
 static const uint64_t needed_in_initramfs = CAP(CAP_SYS_CHROOT);	/* newroot.h */
 
 static const char *const needed_names[] = {
 	[CAP_SYS_ADMIN] = "CAP_SYS_ADMIN", [CAP_NET_ADMIN] = "CAP_NET_ADMIN",
 	[CAP_DAC_OVERRIDE] = "CAP_DAC_OVERRIDE",
-	[CAP_DAC_READ_SEARCH] = "CAP_DAC_READ_SEARCH", [CAP_SYS_PTRACE] = "CAP_SYS_PTRACE",
+	[CAP_DAC_READ_SEARCH] = "CAP_DAC_READ_SEARCH",
 };
 
 static void set_limit(int resource, rlim_t value)

@@ -252,6 +252,26 @@ void links_restore(struct device *d)
 		d->waits_longer = false;
 }
 
+enum device_state links_resume(struct device *d)
+{
+	static const char reason[] = "connection lost while the device was to be detached";
+	size_t alive = device_links_alive(d);
+
+	d->settings_due = !errand_settings_made(d);
+	if (alive == 0 && d->outages.began_usec) {
+		outage_resume(d);
+	} else if (alive == 0) {
+		news_tell(d, NEWS_OUTAGE, "%s", reason);
+		outage_begin(d, reason);
+	}
+	if (alive < d->n_links)
+		retry_now(d);
+	links_restore(d);
+	links_grow(d);
+	return alive == d->n_links ? STATE_CONNECTED : alive ? STATE_DEGRADED
+							     : STATE_RECONNECTING;
+}
+
 static void resized(struct device *d)
 {
 	char old[FORMAT_MAX], new[FORMAT_MAX];

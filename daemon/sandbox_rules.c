@@ -121,15 +121,15 @@ static const struct rule rules[] = {
 	{ "rt_sigaction", NAME }, { "fadvise64", NAME }, { "dup", NAME }, { "getcwd", NAME },
 	{ "prlimit64", LOOK, { IS(1, 0), IS(3, 0) } },
 
-	/* an errand's device, and who holds it */
+	/* an errand's device, and files */
 	{ "openat", ROOT, { WITHOUT(3, O_CREAT | O_TRUNC) } },
 	{ "fsync", ROOT },
 	{ "lseek", LOOK }, { "_llseek", LOOK }, { "pread64", LOOK },
 	{ "fstat", LOOK }, { "fstat64", LOOK }, { "stat", LOOK },
 	{ "lstat", LOOK }, { "statx", LOOK }, { "newfstatat", LOOK },
-	{ "fstatat64", LOOK }, { "readlink", LOOK },
-	{ "readlinkat", LOOK }, { "getdents64", LOOK },
-	{ "statfs", LOOK }, { "fstatfs", LOOK },
+	{ "fstatat64", LOOK }, { "readlink", NAME | KEYS },
+	{ "readlinkat", NAME | KEYS }, { "getdents64", NAME | KEYS },
+	{ "statfs", NAME | KEYS }, { "fstatfs", NAME | KEYS },
 };
 
 static const enum sandbox_otherwise otherwise[SANDBOX_ROLES] = {

@@ -63,7 +63,8 @@ static const device_action actions[N_STATES][N_EVENTS] = {
 		[EV_LOST] = device_lost,
 	},
 	[STATE_DETACHING] = {
-		[EV_START] = detach_flushed,
+		[EV_START] = detach_go_on,
+		[EV_DETACH] = detach_hurry,
 		[EV_LINK_DEAD] = detach_link_dead,
 		[EV_KERNEL_DONE] = detach_kernel_done,
 		[EV_KERNEL_FAILED] = detach_kernel_failed,

@@ -34,6 +34,8 @@ bool links_settled(struct device *d);
 /* Set back what a move has changed in the kernel, once links live. */
 void links_restore(struct device *d);
 void links_grow(struct device *d);
+/* It was about to be detached, and stays: go on with what its links need. */
+enum device_state links_resume(struct device *d);
 
 /* move.c: a new server beside the old one */
 enum device_state move_begin(struct device *d, const struct event_detail *e);
@@ -48,9 +50,12 @@ enum device_state move_kernel_failed(struct device *d, const struct event_detail
 enum device_state move_checked(struct device *d, const struct event_detail *e);
 
 /* detach.c */
+/* Nobody has it open for sure, as far as that can be seen without opening it. */
+bool detach_is_unused(const struct device *d);
 enum device_state detach_begin(struct device *d, const struct event_detail *e);
+enum device_state detach_hurry(struct device *d, const struct event_detail *e);
 enum device_state detach_later(struct device *d, const struct event_detail *e);
-enum device_state detach_flushed(struct device *d, const struct event_detail *e);
+enum device_state detach_go_on(struct device *d, const struct event_detail *e);
 enum device_state detach_link_dead(struct device *d, const struct event_detail *e);
 enum device_state detach_kernel_done(struct device *d, const struct event_detail *e);
 enum device_state detach_kernel_failed(struct device *d, const struct event_detail *e);

@@ -10,6 +10,7 @@
 
 #include "conf/conf.h"
 #include "daemon/cli/front.h"
+#include "daemon/cli/holders.h"
 #include "daemon/cli/start.h"
 #include "daemon/proto/manager.h"
 #include "lib/util/cleanup.h"
@@ -104,19 +105,20 @@ struct disconnect {
 	const char *device;
 	bool unknown;			/* to the daemon */
 	bool held;
-	bool held_for_good;		/* by more than open files */
+	bool held_for_good;		/* by more than open files, as far as is to be seen */
+	bool unseen;			/* nobody was found who holds it */
 };
 
-static bool only_processes(struct json_object *holders)
+static bool only_processes(struct json_object *params)
 {
+	size_t n = holders_count(params);
 	char kind[CLI_TEXT_MAX];
 
-	for (size_t i = 0; json_object_is_type(holders, json_type_array) &&
-	     i < json_object_array_length(holders); i++)
-		if (strcmp(member_text(kind, json_object_array_get_idx(holders, i), "kind"),
-			   "process") != 0)
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(member_text(kind, json_object_array_get_idx(
+				member(params, "holders"), i), "kind"), "process") != 0)
 			return false;
-	return true;
+	return n > 0;
 }
 
 /* What is no error here, or will be tried in another way. */
@@ -126,12 +128,17 @@ static bool on_error(const char *error, struct json_object *params, void *userda
 
 	d->unknown = strcmp(error, MANAGER_ERROR("NoSuchDevice")) == 0;
 	d->held = strcmp(error, MANAGER_ERROR("DeviceHeld")) == 0;
-	d->held_for_good = d->held && !only_processes(member(params, "holders"));
+	if (d->held && !holders_count(params) && !d->unseen)
+		return d->unseen = true;	/* once more: they may just have ended */
+	d->held_for_good = d->held && !only_processes(params);
 	return d->unknown || (d->held && !d->held_for_good);
 }
 
-static int ignore_reply(struct json_object *params, void *userdata)
+static int on_detached(struct json_object *params, void *userdata)
 {
+	struct disconnect *d = userdata;
+
+	d->held = false;
 	return 0;
 }
 
@@ -144,7 +151,7 @@ static int detach(struct disconnect *d, bool force)
 	if (force)
 		json_object_object_add(params, "force", json_object_new_boolean(true));
 	return manager_call(&d->f->cli, &(struct manager_request){
-		.method = "Detach", .params = params, .reply = ignore_reply,
+		.method = "Detach", .params = params, .reply = on_detached,
 		.error = on_error, .userdata = d });
 }
 
@@ -204,6 +211,8 @@ static int disconnect_one(struct front *f, const char *text)
 	if (cli_find_daemon(&f->cli) < 0)
 		return disconnect_kernel(f, index);
 	r = detach(&d, false);
+	if (d.held && d.unseen)
+		r = detach(&d, false);
 	if (d.unknown)
 		return disconnect_kernel(f, index);
 	if (d.held && !d.held_for_good) {

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "daemon/cli/cli.h"
+#include "daemon/cli/holders.h"
 #include "daemon/proto/manager.h"
 #include "daemon/proto/varlink.h"
 #include "lib/util/cleanup.h"
@@ -70,12 +71,14 @@ static void explain_problems(struct json_object *params)
 
 static void explain_held(struct json_object *params)
 {
-	struct json_object *list = member(params, "holders");
-	size_t n = json_object_is_type(list, json_type_array) ?
-		json_object_array_length(list) : 0;
+	size_t n = holders_count(params);
 
 	for (size_t i = 0; i < n; i++)
-		print_holder(json_object_array_get_idx(list, i));
+		print_holder(json_object_array_get_idx(member(params, "holders"), i));
+	if (!n)
+		fputs("  by whom is not to be seen: they have just ended, or nbdctl may not look "
+		      "into every\n  process here (it takes root, outside of containers)\n",
+		      stderr);
 	fputs("End this use and detach again; or, if its loss does not matter, detach with "
 	      "--force:\nthe users then get I/O errors, and what they have not yet written "
 	      "is lost.\n", stderr);
@@ -136,6 +139,8 @@ static int on_reply(struct json_object *params, const char *error, void *userdat
 	    strcmp(error, MANAGER_ERROR("NoSuchDevice")) == 0)
 		return 0;
 	if (error) {
+		if (strcmp(error, MANAGER_ERROR("DeviceHeld")) == 0)
+			holders_find(params);
 		if (x->q->done)
 			x->q->done(x->q->userdata);
 		x->status = CLI_FAILED;

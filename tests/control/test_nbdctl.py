@@ -256,6 +256,14 @@ def test_detach_says_who_holds_the_device_and_what_to_do(manager):
         assert line in result.stderr
 
 
+def test_detach_looks_itself_for_who_holds_the_device_and_says_when_it_sees_nobody(manager):
+    manager.answers['Detach'] = error('DeviceHeld', device='/dev/nbd1048575')   # nobody has that
+    result = manager.run('detach', 'root')
+    assert result.returncode == HELD and result.stdout == ''
+    for line in ('nbdctl: /dev/nbd1048575 is in use', 'by whom is not to be seen', '--force'):
+        assert line in result.stderr
+
+
 def test_the_help_of_detach_says_what_force_risks():
     assert 'lose data' in re.sub(r'\s+', ' ', run('detach', '--help').stdout)
 

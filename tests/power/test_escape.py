@@ -16,7 +16,7 @@ MAY = {
     'resolve': {'open', 'socket_inet', 'socket_unix', 'socket_netlink', 'connect',
                 'socket_filter', 'map_code', 'make_code'},
     'read': {'open', 'open_root'},
-    'errand': {'open', 'open_root', 'device', 'parent_memory'},
+    'errand': {'open', 'open_root', 'device'},
     'reach': {'socket_unix', 'connect'},
 }
 # Made by nbdd-connect.service, they can do no more.  The guest's kernel has no Landlock.
@@ -25,9 +25,10 @@ KILLS = ('negotiate', 'dial', 'relay')
 # Limits make a call fail and leave the process alone.
 BY_LIMIT = {'memory'}
 # What nbdd itself must not be able to do, whoever owns it.
-NBDD_NEVER = {'mknod', 'socket_raw', 'ptrace', 'read_parent', 'write_parent', 'parent_schedule',
-              'mount', 'unshare', 'exec', 'bpf', 'io_uring', 'perf', 'userfaultfd', 'keyring',
-              'clock', 'hostname', 'kernel_log', 'chroot', 'setgroups'}
+NBDD_NEVER = {'mknod', 'socket_raw', 'ptrace', 'read_parent', 'write_parent', 'parent_memory',
+              'parent_schedule', 'mount', 'unshare', 'exec', 'bpf', 'io_uring', 'perf',
+              'userfaultfd', 'keyring', 'clock', 'hostname', 'kernel_log', 'chroot',
+              'setgroups'}
 
 
 def outcomes(guest, role):
