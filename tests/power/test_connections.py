@@ -100,6 +100,23 @@ def identity(guest, pid):
     return s['Uid'].split() + s['Gid'].split()
 
 
+def ask_for_what_there_is_not(guest, service):
+    make, kill, dial, relay, resolve, read = 1, 2, 0, 2, 3, 4
+    version = re.search(r'nbdd (\S+)', guest.run([NBDD, '--version']).out).group(1)
+    wrong = [1, 47, 49, *({'order': [*o, version], 'fds': fds} for o, fds in (
+        ((0, dial, 0, 0, 'x'), 1),              # no verb
+        ((make, 7, 0, 0, 'x'), 1), ((make, read, 0, 0, 'x'), 1),      # a role that is none here
+        ((make, dial, 0, 0, 'x'), 1), ((make, relay, 1, 0, 'x'), 2),  # a job too few, or many
+        ((make, resolve, 1, 0, 'x'), 1), ((make, relay, 0, 0, 'x'), 0),       # descriptors
+        ((kill, 0, 0, 0, 'x'), 0), ((kill, 0, 0, 0, 'x'), 2),
+        ((make, relay, 0, 0, 'a\nb'), 1), ((make, relay, 0, 0, 'x' * 16), 1)))]
+    guest.python('tests.power.clients:send', path=service.path, orders=[
+        *wrong, {'order': [make, relay, 0, 0, 'x', '0.0'], 'fds': 1}])
+    wait_until(lambda: 'nbdd 0.0 asks for a process, and this is of version' in
+               service.process.output, 10, 'the last order to be seen')
+    assert service.process.output.count('is not as expected: left out') == len(wrong)
+
+
 def test_whoever_is_killed_of_the_service_there_is_another(users, service, daemon):
     guest, not_there = users, "'systemctl start nbdd-connect.socket'"
     with file_server(guest, 'keeps') as server, Scripted(guest) as silent:
@@ -146,6 +163,7 @@ def test_whoever_is_killed_of_the_service_there_is_another(users, service, daemo
         assert not daemon.status('keeps')['warnings']
         outage(daemon, server)
 
+        ask_for_what_there_is_not(guest, service)
         (spawner,) = service.spawners()
         guest.python('tests.power.clients:connect', path=service.path, number=CLIENTS)
         wait_until(lambda: len(service.spawners()) == CLIENTS, 10, 'as many as may be')
