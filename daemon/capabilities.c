@@ -9,12 +9,12 @@
 int capabilities_bound(uint64_t keep)
 {
 	for (int i = 0; i < 64; i++) {
-		if (keep & CAP(i) || prctl(PR_CAPBSET_DROP, i, 0, 0, 0) == 0)
-			continue;
-		if (errno == EINVAL)
-			return 0;	/* the kernel knows no more of them */
 		/* What is gone needs no CAP_SETPCAP to be dropped. */
-		if (prctl(PR_CAPBSET_READ, i, 0, 0, 0) != 0)
+		int there = prctl(PR_CAPBSET_READ, i, 0, 0, 0);
+
+		if (there < 0)
+			return 0;	/* the kernel knows no more of them */
+		if (there && !(keep & CAP(i)) && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0)
 			return -errno;
 	}
 	return 0;

@@ -6,6 +6,7 @@ nbdctl boot --print /run/nbdd/cmdline >/run/nbdd/boot.conf
 if [ $? != 4 ]; then
     eval "$(nbdctl boot --dracut /run/nbdd/cmdline)"
     if [ -n "$nbdd_root" ]; then
+        : >/run/nbdd/root       # for nbdd-generator
         # root=nbd: is the disk itself; with netroot= the root may be a partition.
         case $root in
         nbd:* | nbd://* | nbds://* | '') root=block:$nbdd_root ;;

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "conf/conf.h"
 #include "lib/util/macro.h"
@@ -27,6 +28,8 @@ struct generator {
 	const char *fstab;
 	const struct conf *conf;
 	int root_index;			/* the root filesystem is on /dev/nbdN; or -1 */
+	const char *sys, *mark;		/* /sys; what the scripts of an initramfs leave */
+	dev_t root_device;		/* for tests: what the system is on; or 0 */
 	struct use uses[USES_MAX];
 	size_t n_uses;
 };
@@ -51,5 +54,10 @@ int open_unit(const char *dir, const char *unit, FILE **ret);
 int add_link(const char *dir, const char *target, const char *kind, const char *unit,
 	     const char *to);
 
-/* units.c: write everything.  0 or the first -errno. */
+/* root.c: is / or /usr on a device of nbd, whatever is between them? */
+bool generator_root_is_ours(const struct generator *g);
+
+/* units.c: nbdd.service is root.  0 or -errno. */
+int generator_write_root(const struct generator *g);
+/* units.c: write everything else.  0 or the first -errno. */
 int generator_write(const struct generator *g);

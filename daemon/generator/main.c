@@ -1,7 +1,7 @@
 /* nbdd-generator: systemd.generator(7) for the devices of nbdd.conf and nbdtab.
  *
- * It runs before anything is mounted and before there is a log: it reads three files and
- * writes units; what is wrong goes to the kernel's log, by stderr. */
+ * It runs before anything is mounted and before there is a log: it reads three files, sees
+ * what the root is on, and writes units; what is wrong goes to the kernel's log, by stderr. */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -16,7 +16,7 @@
 
 #define NBD_MAJOR 43
 
-enum { OPT_CONFIG = 256, OPT_NBDTAB, OPT_FSTAB, OPT_ROOT };
+enum { OPT_CONFIG = 256, OPT_NBDTAB, OPT_FSTAB, OPT_ROOT, OPT_DEVICE, OPT_SYS, OPT_MARK };
 
 /* For tests; systemd gives three directories. */
 static const struct option options[] = {
@@ -24,6 +24,9 @@ static const struct option options[] = {
 	{ "nbdtab", required_argument, NULL, OPT_NBDTAB },
 	{ "fstab", required_argument, NULL, OPT_FSTAB },
 	{ "root", required_argument, NULL, OPT_ROOT },
+	{ "root-device", required_argument, NULL, OPT_DEVICE },	/* MAJOR:MINOR */
+	{ "sys", required_argument, NULL, OPT_SYS },
+	{ "mark", required_argument, NULL, OPT_MARK },
 	{}
 };
 
@@ -54,7 +57,7 @@ static int find_root(void)
 
 static int parse(int argc, char **argv, struct generator *g, struct files *f)
 {
-	unsigned root;
+	unsigned root, major, minor;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -66,6 +69,12 @@ static int parse(int argc, char **argv, struct generator *g, struct files *f)
 			g->fstab = optarg;
 		else if (c == OPT_ROOT && conf_parse_device(optarg, &root) == 0)
 			g->root_index = (int)root;
+		else if (c == OPT_DEVICE && sscanf(optarg, "%9u:%9u", &major, &minor) == 2)
+			g->root_device = makedev(major, minor);
+		else if (c == OPT_SYS)
+			g->sys = optarg;
+		else if (c == OPT_MARK)
+			g->mark = optarg;
 		else
 			return -EINVAL;
 	if (argc - optind != 3 && argc - optind != 1)
@@ -78,8 +87,10 @@ static int parse(int argc, char **argv, struct generator *g, struct files *f)
 static int run(struct generator *g, const struct files *f)
 {
 	struct conf *conf;
-	int r = conf_read(f->config, f->nbdtab, &conf);
+	int r = generator_root_is_ours(g) ? generator_write_root(g) : 0;
 
+	if (r >= 0)
+		r = conf_read(f->config, f->nbdtab, &conf);
 	if (r < 0)
 		return r;
 	g->conf = conf;
@@ -101,6 +112,8 @@ int main(int argc, char **argv)
 	if (!g)
 		return EXIT_FAILURE;
 	g->fstab = "/etc/fstab";
+	g->sys = "/sys";
+	g->mark = NBDD_RUNDIR "/root";
 	g->root_index = find_root();
 	r = parse(argc, argv, g, &f);
 	if (r < 0)

@@ -186,6 +186,12 @@ static int write_service(const struct generator *g, const struct conf_device *d)
 	return finish(f);
 }
 
+int generator_write_root(const struct generator *g)
+{
+	return add_link(g->normal, "nbdd.service", "d", "nbdd-root.conf",
+			NBDD_LIBDIR "/nbdd-root.conf");
+}
+
 int generator_write(const struct generator *g)
 {
 	int r = 0;

@@ -134,6 +134,12 @@ def daemon(vm):
     return pid
 
 
+def runs_as_root(vm):
+    """nbdd.service, where the root is on a device: by what the generator has linked."""
+    assert 'nbdd-root.conf' in vm.sh('systemctl show -P DropInPaths nbdd')
+    assert vm.sh(f'grep ^Uid: /proc/{daemon(vm)}/status').split()[1:] == ['0'] * 4
+
+
 def upgrade(vm):
     """Install the package again, under whatever goes on."""
     before = daemon(vm)

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from tests.boot.debian import (
-    booted, daemon, end_well, outage, start_writing, state, status, upgrade)
+    booted, daemon, end_well, outage, runs_as_root, start_writing, state, status, upgrade)
 from tests.boot.vm import HOST
 
 pytestmark = pytest.mark.boot
@@ -18,7 +18,9 @@ def live_through(vm, server, last):
     start_writing(vm)
     assert state(vm) == 'connected'
     outage(vm, server, 5)
+    runs_as_root(vm)
     upgrade(vm)
+    runs_as_root(vm)
     outage(vm, server, 1)
     outage(vm, server, last)
     [s] = json.loads(status(vm))

@@ -3,6 +3,7 @@ generator makes of the same fstab."""
 import pytest
 
 from tests.front.units import Units
+from tests.harness.paths import ROOT
 
 
 @pytest.fixture
@@ -171,6 +172,47 @@ def test_the_root_device_is_left_alone(units):
     assert not [f for f in u.files() if 'nbd0' in f]
     assert 'nbd@nbd0.service' not in u.facts('remote-fs.target')['Wants']
     assert 'nbd@nbd1.service' in u.facts('data.mount')['Requires']
+
+
+def test_nbdd_is_root_where_the_system_is_on_its_device(units, tmp_path):
+    """Whatever is between: the root is on LVM on LUKS on a partition here."""
+    sys = tmp_path / 'sys'
+    for path in ('virtual/block/nbd0/nbd0p1', 'virtual/block/dm-0/slaves', 'pci/block/sda/sda1',
+                 'virtual/block/dm-1/slaves', 'virtual/block/dm-2/slaves', 'virtual/block/nbdx'):
+        (sys / 'devices' / path).mkdir(parents=True)
+    devices = sys / 'devices/virtual/block'
+    for partition in (devices / 'nbd0/nbd0p1', sys / 'devices/pci/block/sda/sda1'):
+        (partition / 'partition').write_text('1')
+    (devices / 'dm-0/slaves/nbd0p1').symlink_to(devices / 'nbd0/nbd0p1')
+    (devices / 'dm-1/slaves/dm-0').symlink_to(devices / 'dm-0')
+    (devices / 'dm-2/slaves/sda1').symlink_to(sys / 'devices/pci/block/sda/sda1')
+    (devices / 'dm-2/slaves/dm-2').symlink_to(devices / 'dm-2')
+    (sys / 'dev/block').mkdir(parents=True)
+    for number, to in (('43:1', 'virtual/block/nbd0/nbd0p1'), ('253:1', 'virtual/block/dm-1'),
+                       ('253:2', 'virtual/block/dm-2'), ('8:1', 'pci/block/sda/sda1'),
+                       ('9:9', 'virtual/block/nbdx')):
+        (sys / 'dev/block' / number).symlink_to(sys / 'devices' / to)
+    (tmp_path / 'mark').touch()
+
+    def made(device, mark='none'):
+        u = units(options=[f'--sys={sys}', f'--root-device={device}',
+                           f'--mark={tmp_path}/{mark}'], conf='[broken\n')
+        return u.files()
+    dropin = {'normal/nbdd.service.d/nbdd-root.conf'}
+    assert made('43:1') == made('253:1') == dropin
+    assert made('8:1') == made('253:2') == made('9:9') == made('1:1') == set()
+    assert made('8:1', 'mark') == dropin
+    assert units(root='nbd0').files() == dropin
+
+
+def test_the_drop_in_for_a_system_on_its_device_is_sound(units):
+    u = units(options=['--root-device=0:0'])
+    (u.path / 'ours/nbdd.service.d').mkdir()
+    dropin = (ROOT / 'contrib/systemd/nbdd-root.conf').read_text()
+    (u.path / 'ours/nbdd.service.d/nbdd-root.conf').write_text(dropin)
+    sound(u)
+    assert u.facts('nbdd.service')['User'] == {'root'}
+    assert 'AmbientCapabilities' not in u.facts('nbdd.service')
 
 
 def test_broken_and_missing_files_do_not_keep_the_rest_from_its_units(units):

@@ -12,7 +12,7 @@ SYSTEM = '/lib/systemd/system'
 class Units:
     """Below DIRECTORY; `problems` is what the generator said."""
 
-    def __init__(self, directory, nbdtab='', conf='', fstab='', root=None):
+    def __init__(self, directory, nbdtab='', conf='', fstab='', root=None, options=()):
         self.path = directory
         for name in ('normal', 'early', 'late', 'ours'):
             (directory / name).mkdir(parents=True)
@@ -29,7 +29,7 @@ class Units:
         self.made = self.files()
         r = subprocess.run([BUILD / 'nbdd-generator', f'--config={directory}/nbdd.conf',
                             f'--nbdtab={directory}/nbdtab', f'--fstab={directory}/fstab',
-                            *([f'--root={root}'] if root else []), *directories],
+                            *([f'--root={root}'] if root else []), *options, *directories],
                            capture_output=True, text=True)
         assert r.returncode == 0, r.stderr
         self.problems = r.stderr

@@ -19,7 +19,7 @@ lib/systemd/system/nbdd-metrics.service lib/systemd/system/nbdd-metrics.timer
 lib/systemd/system/nbdd-connect.service lib/systemd/system/nbdd-connect.socket
 lib/systemd/system/nbdd-programs.service lib/systemd/system/nbdd-programs.socket
 lib/sysusers.d/nbdd.conf lib/udev/rules.d/61-nbdd.rules
-sbin/nbdctl sbin/nbdd
+lib/nbdd/nbdd-root.conf sbin/nbdctl sbin/nbdd
 share/bash-completion/completions/nbdctl share/zsh/site-functions/_nbdctl
 share/initramfs-tools/hooks/nbdd share/initramfs-tools/scripts/local-top/nbdd
 share/man/man5/nbdd.conf.5 share/man/man5/nbdtab.5

@@ -203,3 +203,44 @@ def test_relays_stay_when_the_service_ends_and_the_next_one_can_end_them(users, 
         last = wait_until(relay, 10, 'another relay')
         daemon.detach('relayed')
         wait_until(lambda: has_gone(guest, last), 20, 'it to end with its device')
+
+
+def replaced(daemon, wrapper):
+    """By another one, whose command begins with WRAPPER."""
+    old, daemon.process = daemon.process, daemon.spawn('--replace', wrapper=wrapper)
+    daemon.wait_ready(daemon.process)
+    assert old.wait(30) == 0, old.output
+
+
+def test_root_and_nbdds_user_take_over_from_each_other_and_from_nobody_else(users, service, daemon):
+    guest, own = users, user(DAEMON, KEEPS)
+    service.start()
+    with file_server(guest, 'goes') as server:
+        device = daemon.attach(server.uri, name='goes', **AT_ONCE)
+        writer = Workload(guest, device, size='4M', direct=True).start()
+        number = 0
+        for wrapper, uid in (((), 0), (own, DAEMON)):
+            replaced(daemon, wrapper)
+            assert guest.proc_status(daemon.pid)['Uid'].split() == [str(uid)] * 4
+            number += 1
+            daemon.ctl('reconnect', 'goes')
+            wait_until(lambda n=number: daemon.status('goes')['outages']['count'] == n)
+            daemon.wait_state('goes', 'connected')
+        # The same from what one that was killed has left.
+        for wrapper in ((), own):
+            daemon.crash()
+            daemon.wrapper = list(wrapper)
+            daemon.start()
+            daemon.wait_state('goes', 'connected')
+        stranger = daemon.spawn('--replace', wrapper=user(DAEMON + 7, KEEPS))
+        assert stranger.wait(20) == 1 and 'cannot take over from' in stranger.output
+        file = f'{daemon.runtime_dir}/devices/goes'
+        for owner, there in ((DAEMON + 7, []), (0, ['goes'])):
+            daemon.crash()
+            guest.run(['chown', str(owner), file])
+            daemon.start()
+            assert [s['name'] for s in daemon.status()] == there
+        daemon.wait_state('goes', 'connected')
+        writer.wait_flowing(10)
+        writer.finish()
+        daemon.detach('goes')
