@@ -149,7 +149,7 @@ def test_nbdd_works_under_its_unit_and_devices_outlive_it(unit):
     # Nothing is wrong with a device at any time.
     for name in ('written', 'back', 'reload', 'restart', 'restarted', 'after_kill',
                  'read_after_stop', 'started', 'after_hand', 'to_root', 'as_root', 'root_back',
-                 'root_after_kill'):
+                 'root_after_kill', 'user_again'):
         assert said[name] == '', name
     assert (said['attached'], said['relayed']) == ('/dev/nbd0', '/dev/nbd1')
     assert said['allowed'] == '0' != said['denied']
