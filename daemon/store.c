@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -25,7 +26,11 @@ struct store {
 struct copy {
 	int fd;				/* -1: not open */
 	size_t size;			/* bytes that it has and that are reserved; 0: not known */
+	void *held;			/* HELD_SIZE bytes of it */
+	size_t held_size;
 };
+
+#define COPY_NULL ((struct copy){ .fd = -1 })
 
 struct store_file {
 	struct copy now, spare;
@@ -81,6 +86,39 @@ void store_free(struct store *s)
 
 /* ---- writing ----------------------------------------------------------------------- */
 
+static void let_go(struct copy *c)
+{
+	if (c->held)
+		munmap(c->held, c->held_size);
+	c->held = NULL;
+	c->held_size = 0;
+}
+
+static void copy_close(struct copy *c)
+{
+	let_go(c);
+	fd_close(c->fd);
+	*c = COPY_NULL;
+}
+
+/* What is in a tmpfs may be swapped out, also to a device that is away when it is to be written
+ * again, and then a write waits for it to be read first.  What is mapped is locked
+ * (power_hold_memory); where it cannot be, it is written all the same. */
+static void hold(struct copy *c, size_t size)
+{
+	void *p;
+
+	if (c->held_size == size)
+		return;
+	let_go(c);
+	p = mmap(NULL, size, PROT_READ, MAP_SHARED, c->fd, 0);
+	if (p == MAP_FAILED)
+		return;
+	madvise(p, size, MADV_DONTFORK);
+	c->held = p;
+	c->held_size = size;
+}
+
 static void spare_name(char to[static NAME_ROOM], const char *name)
 {
 	snprintf(to, NAME_ROOM, ".%s", name);
@@ -93,8 +131,8 @@ static int open_spare(struct store *s, const char *name, struct store_file *f)
 	if (f->spare.fd >= 0)
 		return 0;
 	spare_name(spare, name);
-	f->spare = (struct copy){
-		openat(s->dir, spare, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600) };
+	f->spare = COPY_NULL;
+	f->spare.fd = openat(s->dir, spare, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	return f->spare.fd < 0 ? -errno : 0;
 }
 
@@ -104,11 +142,12 @@ static size_t whole_pages(size_t len)
 }
 
 /* Room before anything is written; a file system that cannot promise any gets on without. */
-static int reserve(const struct copy *c, size_t len)
+static int reserve(struct copy *c, size_t len)
 {
 	if (c->size < len && fallocate(c->fd, 0, 0, (off_t)len) < 0 && errno != EOPNOTSUPP &&
 	    errno != ENOSYS)
 		return -errno;
+	hold(c, len);
 	return 0;
 }
 
@@ -142,8 +181,8 @@ static int exchange(struct store *s, const char *name, struct store_file *f)
 	if (renameat2(s->dir, spare, s->dir, name, RENAME_EXCHANGE) == 0) {
 		f->spare = f->now;
 	} else if (renameat(s->dir, spare, s->dir, name) == 0) {	/* the first time */
-		fd_close(f->now.fd);
-		f->spare.fd = -1;
+		copy_close(&f->now);
+		f->spare = COPY_NULL;
 	} else {
 		return -errno;
 	}
@@ -160,7 +199,7 @@ int store_write(struct store *s, const char *name, const char *text, size_t len,
 		*f = malloc(sizeof(**f));
 		if (!*f)
 			return -ENOMEM;
-		**f = (struct store_file){ .now.fd = -1, .spare.fd = -1 };
+		**f = (struct store_file){ .now = COPY_NULL, .spare = COPY_NULL };
 	}
 	r = open_spare(s, name, *f);
 	if (r >= 0)
@@ -168,7 +207,7 @@ int store_write(struct store *s, const char *name, const char *text, size_t len,
 	if (r >= 0)
 		r = exchange(s, name, *f);
 	if (r == -ENOENT)
-		(*f)->spare.fd = fd_close((*f)->spare.fd);	/* somebody has removed it */
+		copy_close(&(*f)->spare);	/* somebody has removed it */
 	if (r < 0)
 		return r;
 	/* For the next time; when that fails now it is tried again then. */
@@ -181,8 +220,8 @@ void store_file_free(struct store_file *f)
 {
 	if (!f)
 		return;
-	fd_close(f->now.fd);
-	fd_close(f->spare.fd);
+	copy_close(&f->now);
+	copy_close(&f->spare);
 	free(f);
 }
 

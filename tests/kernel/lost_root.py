@@ -102,8 +102,8 @@ class LostRoot:
 
     def mapped(self):
         """Where what is mapped, but for what is shared with somebody: who is to read keys, or
-        a connector, which has its job there."""
-        return [line for line, _ in self.mappings() if ' rw-s ' not in line]
+        a connector, which has its job there, and for the states of devices."""
+        return [line for line, _ in self.mappings() if line.split()[1][3] != 's']
 
     def elsewhere(self):
         """Their mappings of files that are not on the device."""

@@ -63,6 +63,23 @@ def test_100_attempts_open_no_file_and_fault_no_page_in_from_a_disk(guest):
         daemon.detach('away')
 
 
+def test_states_are_held_where_swap_cannot_take_them(guest):
+    """Their pages are a tmpfs's: written out to a swap that is away, they could not be
+    written again."""
+    with file_server(guest, 'held') as server, Daemon(guest) as daemon:
+        daemon.attach(server.uri, name='held')
+        server.kill()
+        daemon.wait_state('held', ('reconnecting', 'refused'))
+        smaps = guest.read(f'/proc/{daemon.pid}/smaps')
+        held = re.findall(rf'^\S+ r--s .*{daemon.runtime_dir}/devices/\.?held\nSize: +(\d+) kB\n'
+                          r'(?:(?!Locked).*\n)*Locked: +(\d+) kB', smaps, re.M)
+        assert len(held) == 2 and all(size == locked for size, locked in held), smaps
+        server.start()
+        daemon.wait_state('held', 'connected')
+        daemon.detach('held')
+        assert '/devices/' not in guest.read(f'/proc/{daemon.pid}/smaps')
+
+
 def test_a_clock_that_is_set_disturbs_nobody(guest):
     with file_server(guest, 'clock') as server, Daemon(guest) as daemon:
         daemon.attach(server.uri, name='clock')
