@@ -183,8 +183,9 @@ static _noreturn_ void work(int sock, struct sandbox *sandbox)
 	struct process p = { .sandbox = sandbox };
 	int r;
 
-	prctl(PR_SET_NAME, "spawner");
 	power_lock_memory();
+	/* Who sees it by this name finds it ready. */
+	prctl(PR_SET_NAME, "spawner");
 	r = sandbox_forked(sandbox);
 	if (r >= 0)
 		r = sd_event_new(&p.event);

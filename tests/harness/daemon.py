@@ -8,6 +8,7 @@
 import json
 import re
 import signal
+import time
 
 from tests.harness.paths import NBDCTL, NBDD
 from tests.harness.wait import wait_until
@@ -45,8 +46,15 @@ class Daemon:
 
     @property
     def spawner(self):
-        """The pid of the process that makes its connectors; None between two."""
-        return self.child(self.keeper, 'spawner')
+        """The pid of the process that makes its connectors, which an nbdd that says it is ready
+        may not have yet; None without a keeper, or when there is none for long."""
+        deadline = time.monotonic() + 20
+        while (keeper := self.keeper) is not None:
+            pid = self.child(keeper, 'spawner')
+            if pid is not None or time.monotonic() > deadline:
+                return pid
+            time.sleep(0.01)
+        return None
 
     @property
     def socket(self):
