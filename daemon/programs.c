@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -171,18 +170,6 @@ static bool in_files(const struct device *d)
 	       same(c->keys.on_event_user, d->keys.on_event_user);
 }
 
-/* Of a socket that was not there it is seen when it is. */
-static bool can_connect(const struct programs *p)
-{
-	struct sockaddr_un address;
-
-	if (p->sock >= 0)
-		return true;
-	return (!p->error || p->error == -ENOENT) &&
-	       service_address(p->runtime_dir, SERVICE, &address) >= 0 &&
-	       access(address.sun_path, F_OK) == 0;
-}
-
 const char *programs_warning(const struct device *d)
 {
 	const struct programs *p = d->manager->options.programs;
@@ -193,5 +180,6 @@ const char *programs_warning(const struct device *d)
 		return !p || p->sock < 0 ? ENDED : NULL;
 	if (!in_files(d))
 		return NOT_IN_FILES;
-	return can_connect(p) ? NULL : NOT_THERE;
+	return p->sock >= 0 || service_is_there(p->runtime_dir, SERVICE, p->error) ?
+		NULL : NOT_THERE;
 }

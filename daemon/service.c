@@ -49,7 +49,7 @@ int service_accept(const struct service *s)
 
 /* ---- nbdd's side ------------------------------------------------------------------- */
 
-int service_address(const char *runtime_dir, const char *name, struct sockaddr_un *ret)
+static int find_address(const char *runtime_dir, const char *name, struct sockaddr_un *ret)
 {
 	int n;
 
@@ -62,7 +62,7 @@ int service_connect(const char *runtime_dir, const char *name)
 {
 	_cleanup_close_ int fd = -1;
 	struct sockaddr_un address;
-	int r = service_address(runtime_dir, name, &address);
+	int r = find_address(runtime_dir, name, &address);
 
 	if (r < 0)
 		return r;
@@ -70,4 +70,13 @@ int service_connect(const char *runtime_dir, const char *name)
 	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
 	return STEAL_FD(fd);
+}
+
+bool service_is_there(const char *runtime_dir, const char *name, int error)
+{
+	struct sockaddr_un address;
+
+	return (!error || error == -ENOENT) &&
+	       find_address(runtime_dir, name, &address) >= 0 &&
+	       access(address.sun_path, F_OK) == 0;
 }

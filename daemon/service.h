@@ -3,6 +3,7 @@
  * root) connects there. */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "lib/util/macro.h"
@@ -24,9 +25,8 @@ _must_check_ int service_accept(const struct service *s);
 
 /* ---- nbdd's side ------------------------------------------------------------------- */
 
-/* Where NAME listens. 0 or -ENAMETOOLONG. */
-struct sockaddr_un;
-_must_check_ int service_address(const char *runtime_dir, const char *name,
-				 struct sockaddr_un *ret);
 /* A connection to NAME, made without a wait and not blocking.  Its descriptor or -errno. */
 _must_check_ int service_connect(const char *runtime_dir, const char *name);
+/* Does something seem to listen there?  ERROR is what service_connect said last, or 0: of a
+ * socket that was not there it is seen when it is. */
+bool service_is_there(const char *runtime_dir, const char *name, int error);

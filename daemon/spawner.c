@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
@@ -132,22 +131,12 @@ void spawner_stop(struct spawner *s)
 	hang_up(s);
 }
 
-/* Whether its socket is there is seen before an order is to go to it. */
-static bool can_connect(const struct spawner *s)
-{
-	struct sockaddr_un address;
-
-	if (s->sock >= 0)
-		return true;
-	return (!s->error || s->error == -ENOENT) &&
-	       service_address(s->runtime_dir, SERVICE, &address) >= 0 &&
-	       access(address.sun_path, F_OK) == 0;
-}
-
 const char *spawner_warning(const struct spawner *s)
 {
+	/* Whether its socket is there is seen before an order is to go to it. */
 	if (s->runtime_dir)
-		return can_connect(s) ? NULL : NOT_THERE;
+		return s->sock >= 0 || service_is_there(s->runtime_dir, SERVICE, s->error) ?
+			NULL : NOT_THERE;
 	return s->sock < 0 ? ENDED : NULL;
 }
 
