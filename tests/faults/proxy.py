@@ -59,15 +59,15 @@ class Proxy:
         self.selector.register(self.listener, selectors.EVENT_READ)
 
     def read_order(self):
+        # Two orders may have the same time, which goes by ticks.
         try:
-            stamp = os.stat(self.orders).st_mtime_ns
-            if stamp == self.stamp:
-                return
             with open(self.orders, encoding='ascii') as f:
-                self.order = f.read().strip() or 'pass'
+                text, time = f.read().strip() or 'pass', os.fstat(f.fileno()).st_mtime_ns
         except OSError:
             return
-        self.stamp = stamp
+        if (text, time) == self.stamp:
+            return
+        self.order, self.stamp = text, (text, time)
         if self.order == 'reset':
             for pair in set(self.pairs.values()):
                 self.end(pair, reset=True)
