@@ -98,7 +98,7 @@ static int refuse_calls(void)
 	return r;
 }
 
-static int keep_only(uint64_t keep, const struct sandbox *user)
+int power_drop_to(uint64_t keep, const struct sandbox *user)
 {
 	int r = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 
@@ -132,10 +132,5 @@ int power_drop(bool follows_root)
 		if (missing & CAP(i))
 			log_warning("nbdd was started without %s: what needs it fails",
 				    needed_names[i]);
-	return keep_only(needed | (follows_root ? needed_in_initramfs : 0), NULL);
-}
-
-int power_drop_to(uint64_t keep, const struct sandbox *s)
-{
-	return keep_only(keep, s);
+	return power_drop_to(needed | (follows_root ? needed_in_initramfs : 0), NULL);
 }

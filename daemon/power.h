@@ -21,5 +21,6 @@ void power_lock_memory(void);
  * none by executing, refuse the system calls that it never makes.  Before the first thread; for
  * ever.  0 or -errno, logged. */
 _must_check_ int power_drop(bool follows_root);
-/* The same for a process that keeps KEEP, a set of CAP(), as the user of S. */
-_must_check_ int power_drop_to(uint64_t keep, const struct sandbox *s);
+/* The same for a process that keeps KEEP, a set of CAP(), as the unprivileged user of USER, or
+ * as who it is when that is NULL. */
+_must_check_ int power_drop_to(uint64_t keep, const struct sandbox *user);

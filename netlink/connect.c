@@ -168,25 +168,9 @@ static int do_configure(struct nbdk *k, const struct nbdk_reconnect *c)
 	return r < 0 ? r : genl_call(&k->genl, NULL, NULL);
 }
 
-static int do_resize(struct nbdk *k, unsigned index, const char *identifier, uint64_t size)
-{
-	struct genl *g = &k->genl;
-	int r;
-
-	/* The driver takes size 0 and leaves an empty device under a mounted file system. */
-	if (!identifier_fits(identifier) || size == 0)
-		return -EINVAL;
-	r = begin_device(g, NBD_CMD_RECONFIGURE, index);
-	if (r == 0)
-		r = genl_put_u64(g, NBD_ATTR_SIZE_BYTES, size);
-	if (r == 0)
-		r = genl_put_string(g, NBD_ATTR_BACKEND_IDENTIFIER, identifier);
-	return r < 0 ? r : genl_call(g, NULL, NULL);
-}
-
-/* The driver looks, with no open or close between, whether the close was the last one. */
-static int do_last_close(struct nbdk *k, unsigned index, const char *identifier,
-			 bool disconnects)
+/* One setting of a device that is connected under IDENTIFIER. */
+static int set_one(struct nbdk *k, unsigned index, const char *identifier, int attribute,
+		   uint64_t value)
 {
 	struct genl *g = &k->genl;
 	int r;
@@ -195,11 +179,26 @@ static int do_last_close(struct nbdk *k, unsigned index, const char *identifier,
 		return -EINVAL;
 	r = begin_device(g, NBD_CMD_RECONFIGURE, index);
 	if (r == 0)
-		r = genl_put_u64(g, NBD_ATTR_CLIENT_FLAGS,
-				 disconnects ? NBD_CFLAG_DISCONNECT_ON_CLOSE : 0);
+		r = genl_put_u64(g, attribute, value);
 	if (r == 0)
 		r = genl_put_string(g, NBD_ATTR_BACKEND_IDENTIFIER, identifier);
 	return r < 0 ? r : genl_call(g, NULL, NULL);
+}
+
+static int do_resize(struct nbdk *k, unsigned index, const char *identifier, uint64_t size)
+{
+	/* The driver takes size 0 and leaves an empty device under a mounted file system. */
+	if (size == 0)
+		return -EINVAL;
+	return set_one(k, index, identifier, NBD_ATTR_SIZE_BYTES, size);
+}
+
+/* The driver looks, with no open or close between, whether the close was the last one. */
+static int do_last_close(struct nbdk *k, unsigned index, const char *identifier,
+			 bool disconnects)
+{
+	return set_one(k, index, identifier, NBD_ATTR_CLIENT_FLAGS,
+		       disconnects ? NBD_CFLAG_DISCONNECT_ON_CLOSE : 0);
 }
 
 static int do_disconnect(struct nbdk *k, unsigned index)

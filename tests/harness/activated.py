@@ -16,15 +16,20 @@ FIRST_FD = 3
 PAUSE = 0.1             # RestartSec= of the unit
 
 
+def become(command, listen, **environment):
+    """In a fork: COMMAND with the socket LISTEN, as systemd passes it."""
+    fd = os.dup2(listen.fileno(), 500)
+    os.dup2(fd, FIRST_FD)
+    os.closerange(FIRST_FD + 1, 1000)
+    os.execve(command[0], command, {**os.environ, **environment, 'LISTEN_FDS': '1',
+                                    'LISTEN_PID': str(os.getpid())})
+
+
 def start(command, listen, notify):
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        fd = os.dup2(listen.fileno(), 500)
-        os.dup2(fd, FIRST_FD)
-        os.closerange(FIRST_FD + 1, 1000)
-        os.execve(command[0], command, {**os.environ, 'LISTEN_FDS': '1', 'NOTIFY_SOCKET': notify,
-                                        'LISTEN_PID': str(os.getpid())})
+        become(command, listen, NOTIFY_SOCKET=notify)
     print('activated: started', pid, flush=True)
     return pid
 

@@ -4,9 +4,10 @@ import os
 import signal
 import socket
 
+from tests.harness.activated import become
+
 SOCKETS = {}            # by path: what systemd would keep
 CLIENTS = []
-FIRST_FD = 3
 
 
 class News(ctypes.Structure):
@@ -28,13 +29,8 @@ def serve(path, argv, log):
     """Start ARGV with the socket; its pid."""
     pid = os.fork()
     if pid == 0:
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        fd = os.dup(SOCKETS[path].fileno())
-        os.dup2(out, 2)
-        os.dup2(fd, FIRST_FD)
-        os.closerange(FIRST_FD + 1, 1000)
-        os.execve(argv[0], argv, {**os.environ, 'LISTEN_FDS': '1',
-                                  'LISTEN_PID': str(os.getpid())})
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+        become(argv, SOCKETS[path])
     return pid
 
 
@@ -49,20 +45,21 @@ def order(real_usec=1, kind=0, device='/dev/nbd0', name='a', message='m'):
     return bytes(News(real_usec, kind, device.encode(), name.encode(), message.encode()))
 
 
-def connect(path):
+def connect(path, uid):
+    """As the user UID."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sock.settimeout(50)
-    sock.connect(path)
+    os.seteuid(uid)
+    try:
+        sock.connect(path)
+    finally:
+        os.seteuid(0)
     return sock
 
 
 def send(path, uid, orders, stay=False):
     """Give each of ORDERS (fields of News, or bytes as a list) as the user UID."""
-    os.seteuid(uid)
-    try:
-        sock = connect(path)
-    finally:
-        os.seteuid(0)
+    sock = connect(path, uid)
     for o in orders:
         sock.send(bytes(o) if isinstance(o, list) else order(**o))
     if stay:
@@ -73,12 +70,7 @@ def send(path, uid, orders, stay=False):
 
 def turned_away(path, uid):
     """Is a connection of UID ended by the other side?"""
-    os.seteuid(uid)
-    try:
-        sock = connect(path)
-    finally:
-        os.seteuid(0)
-    with sock:
+    with connect(path, uid) as sock:
         return sock.recv(1) == b''
 
 
