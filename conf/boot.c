@@ -2,7 +2,7 @@
  *
  * `nbdroot=` and `nbddev=` are those of Debian's initramfs script for nbd-client, `root=nbd:`
  * and `netroot=nbd:` those of dracut, `nbdd.attach=` is ours.  What DHCP told of the root
- * comes as `nbdd.root-server=` and `nbdd.root-path=`, which the scripts append. */
+ * comes as `nbdd.root-server=` and `nbdd.root-path=`, which the scripts put in front. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
