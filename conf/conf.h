@@ -49,7 +49,9 @@ int conf_read_one(const char *file, struct conf **ret);
 /* Print the problems, `FILE:LINE: error|warning: TEXT`; how many are errors. */
 size_t conf_print_problems(const struct conf *c, FILE *out);
 void conf_free(struct conf *c);
-/* The device of that name, or with that nbdN / /dev/nbdN; NULL. */
+/* The device of that name, whatever its number; NULL. */
+const struct conf_device *conf_find_named(const struct conf *c, const char *name);
+/* The device of that name, or else with that nbdN / /dev/nbdN; NULL. */
 const struct conf_device *conf_find(const struct conf *c, const char *name);
 
 /* What the kernel's command line wants attached at boot, and dracut's words on the root

@@ -43,15 +43,18 @@ struct conf_device *conf_find_rival(const struct conf *c, const char *name, int 
 	return NULL;
 }
 
+const struct conf_device *conf_find_named(const struct conf *c, const char *name)
+{
+	return conf_find_rival(c, name, -1);
+}
+
 const struct conf_device *conf_find(const struct conf *c, const char *name)
 {
+	const struct conf_device *d = conf_find_named(c, name);
 	unsigned index;
 
-	for (size_t i = 0; i < c->n_devices; i++)
-		if (strcmp(c->devices[i].name, name) == 0)
-			return &c->devices[i];
-	if (conf_parse_device(name, &index) < 0)
-		return NULL;
+	if (d || conf_parse_device(name, &index) < 0)
+		return d;
 	for (size_t i = 0; i < c->n_devices; i++)
 		if (c->devices[i].index == (int)index)
 			return &c->devices[i];

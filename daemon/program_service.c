@@ -56,15 +56,6 @@ bool program_check(struct news *n)
 	return true;
 }
 
-/* By its name alone: nbdd does not say a number for it. */
-static const struct conf_device *find(const struct conf *c, const char *name)
-{
-	for (size_t i = 0; i < c->n_devices; i++)
-		if (strcmp(c->devices[i].name, name) == 0)
-			return &c->devices[i];
-	return NULL;
-}
-
 void program_look_up(const struct manager_options *files, struct program_order *o)
 {
 	const struct conf_device *d;
@@ -72,7 +63,7 @@ void program_look_up(const struct manager_options *files, struct program_order *
 
 	if (conf_read(files->config, files->nbdtab, &c) < 0)
 		_exit(1);
-	d = find(c, o->news.name);
+	d = conf_find_named(c, o->news.name);	/* nbdd does not say a number for it */
 	if (!d || !d->keys.on_event) {
 		log_error("%s: on-event: '%s': nothing is run: neither %s nor %s has on-event for "
 			  "this device", o->news.name, news_name(o->news.kind), files->config,

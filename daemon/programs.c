@@ -165,8 +165,8 @@ static bool in_files(const struct device *d)
 
 	if (!d->manager->conf)
 		return true;		/* not read yet */
-	c = conf_find(d->manager->conf, d->name);
-	return c && same(c->name, d->name) && same(c->keys.on_event, d->keys.on_event) &&
+	c = conf_find_named(d->manager->conf, d->name);
+	return c && same(c->keys.on_event, d->keys.on_event) &&
 	       same(c->keys.on_event_user, d->keys.on_event_user);
 }
 

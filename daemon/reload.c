@@ -259,7 +259,7 @@ static void leave(struct reload *r)
 		struct device *d = m->devices[i];
 		struct json_object *row;
 
-		if (!d->automatic || conf_find(m->conf, d->name))
+		if (!d->automatic || conf_find_named(m->conf, d->name))
 			continue;
 		d->automatic = false;
 		row = add_row(r, d->name, d->index);
