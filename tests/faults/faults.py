@@ -6,15 +6,16 @@ import collections
 import random
 import signal
 
-Fault = collections.namedtuple('Fault', 'name begin alone')
+Fault = collections.namedtuple('Fault', 'name begin alone last')
 FAULTS = []
 
 
-def fault(begin=None, alone=False):
-    """Enter BEGIN into the table.  ALONE: what it checks of itself bears no other beside it."""
+def fault(begin=None, alone=False, last=False):
+    """Enter BEGIN into the table.  ALONE: what it checks of itself bears no other beside it;
+    LAST: it begins after the others of its step, for it takes what they leave."""
     if begin is None:
-        return lambda function: fault(function, alone)
-    FAULTS.append(Fault(begin.__name__, begin, alone))
+        return lambda function: fault(function, alone, last)
+    FAULTS.append(Fault(begin.__name__, begin, alone, last))
     return begin
 
 
@@ -204,7 +205,7 @@ def no_descriptors(world, rng):
                                    check=False)       # a new one may run by then
 
 
-@fault
+@fault(last=True)       # a tmpfs that is filled after it leaves the kernel nothing: it panics
 def memory_tight(world, rng):
     free = int(next(line for line in world.guest.read('/proc/meminfo').splitlines()
                     if line.startswith('MemAvailable')).split()[1])
@@ -242,4 +243,4 @@ def plan(seed):
             if step and (deck[-1].alone or step[0][0].alone):
                 break
             step.append((deck.pop(), random.Random(rng.random())))
-        yield step, rng.choice([0, 0.2, 1, 2])
+        yield sorted(step, key=lambda drawn: drawn[0].last), rng.choice([0, 0.2, 1, 2])
