@@ -245,6 +245,8 @@ static int read_pair(const struct command_line *l, struct conf_device *d, char *
 		return set_key(l, d, pair, value);
 	if (!value || conf_parse_device(value, &index) < 0)
 		return problem(l, d->name, "device", value ? value : "", "allowed is /dev/nbdN");
+	if (d->index >= 0 && d->index != (int)index)
+		return problem(l, d->name, "device", value, "its name is that of another device");
 	d->index = (int)index;
 	return 0;
 }
@@ -256,6 +258,7 @@ static int read_attach(struct command_line *l, char *text)
 	char *uri = strsep(&text, ","), *pair, *name = NULL;
 	struct conf_device *d;
 	char made_up[16];
+	unsigned index;
 	int r;
 
 	if (!scheme)
@@ -270,7 +273,8 @@ static int read_attach(struct command_line *l, char *text)
 	if (name && conf_check_name(name) < 0)
 		return problem(l, NULL, "nbdd.attach", name,
 			       "not a name for a device; allowed are letters, digits and ._@:-");
-	r = add_device(l, name ? name : made_up, -1, &d);
+	r = add_device(l, name ? name : made_up,
+		       name && conf_parse_device(name, &index) == 0 ? (int)index : -1, &d);
 	if (r == 0)
 		r = set_key(l, d, "uri", uri);
 	while (r == 0 && (pair = strsep(&text, ",")))

@@ -64,7 +64,7 @@ static int kernel_has(const struct state *s, struct nbdk_info *info,
 static int check_doubles(struct manager *m, const struct state *s,
 			 char error[static STATE_ERROR_MAX])
 {
-	const struct device *d = manager_find(m, s->name);
+	const struct device *d = manager_find_named(m, s->name);
 
 	if (!d)
 		d = manager_find_index(m, s->index);
@@ -253,7 +253,7 @@ static void adopt_state(struct adoption *a, const char *name, struct state *s)
 		report_file(a->m, name, "it is of a device of another name");
 		return;
 	}
-	d = manager_find(a->m, s->name);
+	d = manager_find_named(a->m, s->name);
 	if (d && strcmp(d->identifier, s->identifier) == 0)
 		return;		/* it came by a live handover */
 	r = adopt_device(a->m, s, a->fds, error);

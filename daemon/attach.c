@@ -9,6 +9,7 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/naming.h"
 #include "daemon/news.h"
 #include "daemon/report.h"
 #include "daemon/retry.h"
@@ -268,7 +269,7 @@ static bool try_again(struct device *d)
 	bool taken = nbdk_sysfs_connection((unsigned)d->index, &info) == 0 && info.connected;
 
 	if (!d->index_fixed && (taken || d->busy_tries >= BUSY_TRIES_FREE)) {
-		d->index = manager_free_index(d->manager, d->index);
+		device_renumber(d, manager_free_index(d->manager, d->index));
 		d->busy_tries = 0;
 	} else if (taken || d->busy_tries++ >= BUSY_TRIES_FIXED) {
 		return false;

@@ -6,6 +6,7 @@
 #include "daemon/control.h"
 #include "daemon/event.h"
 #include "daemon/manager.h"
+#include "daemon/naming.h"
 #include "daemon/programs.h"
 #include "daemon/proto/varlink.h"
 
@@ -108,8 +109,11 @@ static struct device *find_same(struct manager *m, const struct attach_request *
 
 	if (a->name)
 		d = manager_find(m, a->name);
-	if (!d && a->index >= 0)
+	if (!d && a->index >= 0) {
 		d = manager_find_index(m, (unsigned)a->index);
+		if (d && device_index_is_guess(d) && !device_keys_equal(&d->keys, &a->keys))
+			d = NULL;		/* any other number does for it */
+	}
 	for (size_t i = 0; !d && !a->name && a->index < 0 && !a->fresh && i < m->n_devices; i++)
 		if (device_keys_equal(&m->devices[i]->keys, &a->keys))
 			d = m->devices[i];
@@ -145,14 +149,14 @@ static void attach_again(struct attach_request *a, struct device *d)
 
 static int attach_new(struct manager *m, struct attach_request *a)
 {
-	char name[32];
+	char name[DEVICE_NODE_MAX];
 	struct device *d;
 	bool fixed = a->index >= 0;
 	int r;
 
 	if (!fixed)
 		a->index = manager_free_index(m, -1);
-	snprintf(name, sizeof(name), "nbd%d", a->index);
+	device_node_name(a->index, name);
 	r = device_new(m, a->name ? a->name : name, a->index, a->automatic, &a->keys, &d);
 	if (r < 0)
 		return r;
@@ -212,6 +216,14 @@ void control_method_attach(struct varlink_call *call, struct json_object *params
 	}
 	if (device)
 		a.index = (int)index;
+	if (a.name && conf_parse_device(a.name, &index) == 0) {
+		if (device && a.index != (int)index) {
+			control_reply_error(call, CONTROL_ERROR_FAILED, "message",
+					    "nbdN is the name of /dev/nbdN alone: take another");
+			goto out;
+		}
+		a.index = (int)index;
+	}
 	if (!control_param_keys(call, params, &a.keys))
 		goto out;
 	if (!a.keys.set && !a.name && !device) {

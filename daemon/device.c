@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "daemon/errand.h"
 #include "daemon/event.h"
@@ -14,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/move.h"
+#include "daemon/naming.h"
 #include "daemon/save.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
@@ -93,16 +93,6 @@ uint64_t device_usable_size(const struct device *d, uint64_t exported)
 	return most - most % d->block_size;
 }
 
-static uint64_t random_number(void)
-{
-	uint64_t n;
-
-	/* Before the kernel's generator is ready, the time is as good as any. */
-	if (getrandom(&n, sizeof(n), GRND_NONBLOCK) != sizeof(n))
-		n = clock_usec(CLOCK_REALTIME);
-	return n;
-}
-
 /* Requests in flight on a link that dies are requeued by the block layer's timer alone
  * (kernel-nbd: nbd_xmit_timeout).  With one connection and TIMEOUT=0 it only looks and
  * re-arms, so it can be short.  With several it takes every late request for the sign of a
@@ -141,17 +131,12 @@ int device_new(struct manager *m, const char *name, int index, bool automatic,
 	d->io_before = UINT64_MAX;
 	for (size_t i = 0; i < CONF_CONNECTIONS_MAX; i++)
 		d->links[i] = (struct link){ .device = d, .fd = -1 };
-	snprintf(d->name, sizeof(d->name), "%s", name);
 	r = device_keys_copy(&d->keys, keys);
 	if (r < 0) {
 		device_free(d);
 		return r;
 	}
-	if (keys->identifier)
-		snprintf(d->identifier, sizeof(d->identifier), "%s", keys->identifier);
-	else
-		snprintf(d->identifier, sizeof(d->identifier), DEVICE_IDENTIFIER_PREFIX
-			 "%s:%016llx", name, (unsigned long long)random_number());
+	device_give_name(d, name);
 	device_apply_keys(d);
 	*ret = d;
 	return 0;

@@ -17,7 +17,7 @@
 /* One that was taken over is the one that the files mean, and stays as it is. */
 static bool there_already(struct manager *m, const struct conf_device *c)
 {
-	struct device *d = manager_find(m, c->name);
+	struct device *d = manager_find_named(m, c->name);
 
 	if (!d)
 		return false;

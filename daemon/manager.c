@@ -10,6 +10,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/inherit.h"
 #include "daemon/link.h"
+#include "daemon/naming.h"
 #include "daemon/news.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
@@ -28,21 +29,35 @@
 
 struct device *manager_find_index(struct manager *m, unsigned index)
 {
+	struct device *waits = NULL;
+
+	for (size_t i = 0; i < m->n_devices; i++) {
+		struct device *d = m->devices[i];
+
+		if (d->index != (int)index)
+			continue;
+		if (d->state != STATE_CONNECTING)
+			return d;
+		waits = waits ?: d;
+	}
+	return waits;
+}
+
+struct device *manager_find_named(struct manager *m, const char *name)
+{
 	for (size_t i = 0; i < m->n_devices; i++)
-		if (m->devices[i]->index == (int)index)
+		if (strcmp(m->devices[i]->name, name) == 0)
 			return m->devices[i];
 	return NULL;
 }
 
 struct device *manager_find(struct manager *m, const char *name_or_device)
 {
+	struct device *d = manager_find_named(m, name_or_device);
 	unsigned index;
 
-	for (size_t i = 0; i < m->n_devices; i++)
-		if (strcmp(m->devices[i]->name, name_or_device) == 0)
-			return m->devices[i];
-	if (conf_parse_device(name_or_device, &index) < 0)
-		return NULL;
+	if (d || conf_parse_device(name_or_device, &index) < 0)
+		return d;
 	return manager_find_index(m, index);
 }
 
@@ -51,6 +66,9 @@ int manager_add(struct manager *m, struct device *d)
 	if (m->n_devices == MANAGER_DEVICES_MAX)
 		return -ENOSPC;
 	m->devices[m->n_devices++] = d;
+	for (size_t i = 0; i + 1 < m->n_devices; i++)
+		if (m->devices[i]->index == d->index && device_index_is_guess(m->devices[i]))
+			device_renumber(m->devices[i], manager_free_index(m, d->index));
 	return 0;
 }
 
@@ -98,13 +116,22 @@ static bool index_configured(const struct manager *m, int index)
 	return false;
 }
 
+/* Does anybody have this number, or the name that goes with it? */
+static bool index_taken(struct manager *m, int index)
+{
+	char name[DEVICE_NODE_MAX];
+	struct nbdk_info info;
+
+	device_node_name(index, name);
+	return manager_find(m, name) || index_configured(m, index) ||
+	       (nbdk_sysfs_connection((unsigned)index, &info) == 0 && info.connected);
+}
+
 int manager_free_index(struct manager *m, int after)
 {
-	struct nbdk_info info;
 	int index = after + 1;
 
-	while (manager_find_index(m, (unsigned)index) || index_configured(m, index) ||
-	       (nbdk_sysfs_connection((unsigned)index, &info) == 0 && info.connected))
+	while (index_taken(m, index))
 		index++;
 	return index;
 }

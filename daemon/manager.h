@@ -95,8 +95,12 @@ _must_check_ int manager_probe_conf(struct manager *m, manager_probed_fn done,
 				    void *userdata);
 void manager_probe_free(struct manager *m);
 
+/* By a name alone; or by that or nbdN or /dev/nbdN, for those who may mean either. */
+struct device *manager_find_named(struct manager *m, const char *name);
 struct device *manager_find(struct manager *m, const char *name_or_device);
+/* Who has the number in the kernel, or else who will ask for it. */
 struct device *manager_find_index(struct manager *m, unsigned index);
+/* 0, or -ENOSPC.  A device whose number is the same, and was a guess, gets another one. */
 int manager_add(struct manager *m, struct device *d);
 void manager_remove(struct manager *m, struct device *d);
 /* Was this device, which is not attached now, detached because somebody asked for it? */

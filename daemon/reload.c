@@ -236,7 +236,7 @@ static void begin_anew(struct reload *r, struct device *d, const struct conf_dev
 
 static void follow(struct reload *r, const struct conf_device *c)
 {
-	struct device *d = manager_find(r->manager, c->name);
+	struct device *d = manager_find_named(r->manager, c->name);
 
 	if (d && is_attached(d))
 		change(r, d, c);

@@ -297,7 +297,7 @@ struct watchers {
 /* A device that has gone is told of by an empty list. */
 static void tell_watcher(struct manager *m, const struct watcher *w)
 {
-	const struct device *d = w->name[0] ? manager_find(m, w->name) : NULL;
+	const struct device *d = w->name[0] ? manager_find_named(m, w->name) : NULL;
 
 	varlink_call_notify(w->call, w->name[0] && !d ? status_gone(w->lost)
 						      : status_reply(m, d));
@@ -340,6 +340,16 @@ void status_lost(const struct device *d)
 
 	for (size_t i = 0; w && i < w->n; i++)
 		w->list[i].lost |= strcmp(w->list[i].name, d->name) == 0;
+}
+
+void status_renamed(struct manager *m, const char *before, const char *name)
+{
+	for (size_t i = 0; m->watchers && i < m->watchers->n; i++) {
+		struct watcher *w = &m->watchers->list[i];
+
+		if (strcmp(w->name, before) == 0)
+			snprintf(w->name, sizeof(w->name), "%s", name);
+	}
 }
 
 void status_ready(struct manager *m)

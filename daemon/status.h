@@ -29,3 +29,5 @@ void status_changed(struct manager *m);
 void status_ready(struct manager *m);
 /* Those who watch D are to know that nobody has detached it. */
 void status_lost(const struct device *d);
+/* Those who watch the device of the name BEFORE go on with NAME. */
+void status_renamed(struct manager *m, const char *before, const char *name);

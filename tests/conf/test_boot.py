@@ -108,6 +108,11 @@ def test_attach_takes_any_uri_and_keys_and_may_stand_several_times(tmp_path):
         'root': {'index': '0', 'addresses': 'c', 'export': 'root'}}
 
 
+def test_a_name_that_is_a_node_asks_for_it(tmp_path):
+    r = boot(tmp_path, 'nbdd.attach=nbd3=nbd://a/x nbdd.attach=nbd4=nbd://b/y,device=/dev/nbd4')
+    assert [r.devices[name]['index'] for name in ('nbd3', 'nbd4')] == ['3', '4']
+
+
 def test_the_boot_may_go_on_without_a_device(tmp_path):
     r = boot(tmp_path, 'nbdd.attach=a=nbd://a/x,nofail,read-only=yes nbdd.attach=b=nbd://b/y')
     assert {n: d.get('nofail') for n, d in r.devices.items()} == {'a': '1', 'b': None}
@@ -138,6 +143,7 @@ WRONG = {
     'nbdd.attach=server': 'expected [NAME=]URI',
     'nbdd.attach=-x=nbd://a': 'not a name for a device',
     'nbdd.attach=nbd://a,device=sda': 'allowed is /dev/nbdN',
+    'nbdd.attach=nbd3=nbd://a,device=/dev/nbd4': 'its name is that of another device',
     'nbdd.attach=nbd://a,color=red': 'color',
     'nbdd.attach=http://a': 'uri',
 }

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, attached
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
 from tests.kernel.disk import file_server, twin_servers
@@ -50,6 +50,11 @@ def daemon(guest):
 
 def since(daemon, name):
     return [c['since'] for c in daemon.status(name)['connections']]
+
+
+def lowest_free(guest):
+    taken = attached(guest)
+    return next(f'/dev/nbd{n}' for n in range(16) if f'nbd{n}' not in taken)
 
 
 def action(rows):
@@ -120,3 +125,58 @@ def test_devices_follow_their_configuration(guest, daemon):
         config.change(never={'uri': b.uri})
         assert action(config.change(never=None))['never'] == 'given-up'
         assert 'no longer' in daemon.log()
+
+
+def test_a_node_named_in_the_files_is_not_the_device_of_another_name_that_has_it(guest, daemon):
+    with file_server(guest, 'mine') as mine, file_server(guest, 'its') as its:
+        config = Config(guest, daemon)
+        node = daemon.attach(mine.uri, name='scratch')
+        name = node[5:]
+        rows = config.change(**{name: {'uri': its.uri}})
+        assert action(rows) == {name: 'attaching'}
+        named = [s for s in daemon.status() if s['name'] == name]
+        assert len(named) == 1 and "connected already" in named[0]['retry']['last_error'], named
+        scratch = daemon.status('scratch')
+        assert (scratch['uri'], scratch['state']) == (mine.uri, 'connected')
+        daemon.detach(node)
+        assert [s['name'] for s in daemon.status()] == [name], 'the one that was attached has gone'
+        daemon.ctl('reconnect', name, check=False)
+        daemon.wait_state(name, 'connected')
+        assert daemon.status(node)['uri'] == its.uri
+
+
+def test_a_number_that_was_a_guess_makes_room_for_one_that_is_asked_for(guest, daemon):
+    with file_server(guest, 'here') as here, file_server(guest, 'away') as away:
+        config = Config(guest, daemon)
+        away.kill()
+        config.change(waits={'uri': away.uri})
+        daemon.wait_state('waits', 'connecting')
+        node = lowest_free(guest)
+        config.change(asks={'uri': here.uri, 'device': node})
+        assert daemon.wait_state('asks', 'connected')['device'] == node
+        daemon.detach(node)
+        assert [s['name'] for s in daemon.status()] == ['waits']
+        node = lowest_free(guest)
+        assert daemon.attach(here.uri, name='asked', device=node) == node
+        away.start()
+        daemon.wait_state('waits', 'connected')
+        assert daemon.status(node)['name'] == 'asked'
+
+
+def test_a_name_that_is_a_node_is_the_name_of_that_node_alone(guest, daemon):
+    with file_server(guest, 'node') as server:
+        assert daemon.attach(server.uri, name='nbd9') == '/dev/nbd9'
+        out = daemon.ctl('attach', server.uri, '--name=nbd8', '--device=/dev/nbd7', check=False)
+        assert out.rc != 0 and 'nbdN is the name of /dev/nbdN alone' in out.out, out
+        # A node that somebody has open cannot be attached: the next one is, under its own name.
+        node = lowest_free(guest)
+        opener = guest.spawn(['sh', '-c', f'exec sleep 60 < {node}'])
+        wait_until(lambda: node in guest.sh(f'readlink /proc/{opener.pid}/fd/0').out)
+        unnamed = daemon.attach(server.uri, keepalive='1s')
+        opener.kill(signal.SIGKILL)
+        assert unnamed != node and daemon.status(unnamed)['name'] == unnamed[5:]
+        assert guest.read(f'/sys/block/{unnamed[5:]}/backend').startswith(
+            f'nbdd:{unnamed[5:]}:'), guest.read(f'/sys/block/{unnamed[5:]}/backend')
+        assert sorted(s['name'] for s in daemon.status()) == sorted(['nbd9', unnamed[5:]])
+        files = guest.sh(f'ls {daemon.runtime_dir}/devices').out.split()
+        assert sorted(files) == sorted(['nbd9', unnamed[5:]]), files
