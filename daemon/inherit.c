@@ -49,6 +49,26 @@ int inherit_from_systemd(struct inherited *ret)
 	return ret->links.fds ? 0 : -ENOMEM;
 }
 
+void inherited_merge(struct inherited *into, struct inherited *from)
+{
+	struct adopt_fds *to = &into->links;
+	int *fds;
+
+	if (from->listen >= 0) {
+		fd_close(into->listen);
+		into->listen = STEAL_FD(from->listen);
+	}
+	if (from->links.n == 0)
+		return;
+	fds = reallocarray(to->fds, to->n + from->links.n, sizeof(*fds));
+	if (!fds)
+		return;
+	to->fds = fds;
+	memcpy(fds + to->n, from->links.fds, from->links.n * sizeof(*fds));
+	to->n += from->links.n;
+	from->links.n = 0;
+}
+
 void inherited_close(struct inherited *i)
 {
 	fd_close(i->listen);

@@ -14,4 +14,8 @@ struct inherited {
 
 /* What systemd passes: a socket to listen on, and what stood in the store. */
 int inherit_from_systemd(struct inherited *ret);
+/* INTO gets the links of FROM, too, of which each is known by its inode; and its socket to
+ * listen on in the place of its own, for when systemd has bound the path anew, it leads to
+ * that one.  FROM keeps the rest. */
+void inherited_merge(struct inherited *into, struct inherited *from);
 void inherited_close(struct inherited *i);

@@ -213,18 +213,18 @@ static int gather(const struct manager_options *o, struct start *s)
 {
 	int r = o->replace ? takeover_begin(o, &s->from) : -ENOENT;
 
-	if (r >= 0) {
-		s->lock = STEAL_FD(s->from.lock);
-		return 0;
-	}
-	if (r != -ENOENT)
+	if (r < 0 && r != -ENOENT)
 		return r;
-	s->lock = lock_take(o->runtime_dir);
+	s->lock = r == 0 ? STEAL_FD(s->from.lock) : lock_take(o->runtime_dir);
 	if (s->lock < 0)
 		return s->lock;
 	r = inherit_from_systemd(&s->inherited);
 	if (r < 0)
 		log_warning("cannot take what systemd passes: %s", strerror(-r));
+	if (s->from.sock >= 0)
+		inherited_merge(&s->from.inherited, &s->inherited);
+	else
+		inherited_merge(&s->inherited, &s->from.inherited);
 	return 0;
 }
 
@@ -235,8 +235,7 @@ static int take_charge(struct start *s, struct manager *m)
 	if (s->from.sock >= 0)
 		r = takeover_finish(&s->from, m);
 	else
-		adopt_devices(m, s->from.inherited.links.n ? &s->from.inherited.links
-							   : &s->inherited.links);
+		adopt_devices(m, &s->inherited.links);
 	inherited_close(&s->inherited);
 	inherited_close(&s->from.inherited);
 	return r < 0 ? r : manager_load(m);

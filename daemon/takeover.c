@@ -252,7 +252,9 @@ static int on_old_end(sd_event_source *s, int fd, uint32_t revents, void *userda
 	if (notify_open(&m->notify) < 0 || !m->notify)
 		return 0;
 	status_ready(m);
-	/* What was connected meanwhile is not yet in the store; the rest is, and stays. */
+	/* What was connected meanwhile is not yet in the store, nor is anything that one of another
+	 * service had; the rest is, and stays. */
+	fdstore_genl(m);
 	for (size_t i = 0; i < m->n_devices; i++)
 		for (size_t k = 0; k < m->devices[i]->n_links; k++) {
 			m->devices[i]->links[k].stored = false;

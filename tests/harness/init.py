@@ -2,8 +2,9 @@
 its notifications, and keeps its descriptors (sd_notify(3): READY, MAINPID, FDSTORE,
 FDSTOREREMOVE, and that what hangs up is dropped).
 
-    python3 init.py DIRECTORY COMMAND...
+    python3 init.py [--listen=PATH] DIRECTORY COMMAND...
 
+With PATH it listens there, as for a unit with a socket, and passes that on, too.
 Says on standard output what happens: `init: started PID with N descriptors`, `init: ready
 PID`, `init: main PID`, `init: ended PID STATUS`.  SIGTERM ends the command and then itself,
 with its status.
@@ -20,8 +21,9 @@ HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 
 
 class Init:
-    def __init__(self, directory, command):
+    def __init__(self, directory, command, listen=None):
         self.command, self.store, self.ending, self.status = command, [], False, 0
+        self.sockets = [('control', self.listen_on(listen))] if listen else []
         self.path = f'{directory}/notify'
         if os.path.exists(self.path):
             os.unlink(self.path)
@@ -30,6 +32,17 @@ class Init:
         self.sock.bind(self.path)
         self.main = None
         self.foreign = False            # main is no child of ours (MAINPID)
+
+    @staticmethod
+    def listen_on(path):
+        """As systemd does: whoever listens there until now loses the path."""
+        if os.path.exists(path):
+            os.unlink(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(path)
+        os.chmod(path, 0o666)
+        sock.listen(16)
+        return sock.detach()
 
     @staticmethod
     def say(*words):
@@ -46,12 +59,13 @@ class Init:
 
     def run(self):
         env = {**os.environ, 'NOTIFY_SOCKET': self.path}
-        high = [os.dup2(fd, 500 + i) for i, (_, fd) in enumerate(self.store)]
+        passed = self.sockets + self.store
+        high = [os.dup2(fd, 500 + i) for i, (_, fd) in enumerate(passed)]
         for i, fd in enumerate(high):
             os.dup2(fd, FIRST_FD + i)
         if high:
             env.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)),
-                       LISTEN_FDNAMES=':'.join(name for name, _ in self.store))
+                       LISTEN_FDNAMES=':'.join(name for name, _ in passed))
         os.closerange(FIRST_FD + len(high), 1000)
         os.execve(self.command[0], self.command, env)
 
@@ -143,4 +157,6 @@ class Init:
 
 
 if __name__ == '__main__':
-    Init(sys.argv[1], sys.argv[2:]).loop()
+    arguments = sys.argv[1:]
+    path = arguments.pop(0).partition('=')[2] if arguments[0].startswith('--listen=') else None
+    Init(arguments[0], arguments[1:], path).loop()

@@ -12,9 +12,18 @@ from tests.harness.wait import wait_until
 
 
 class Service(Daemon):
-    def __init__(self, machine, **how):
+    """INSTEAD_OF a Daemon that no service manager has started: with its files, and with a
+    socket unit, which takes its path."""
+
+    def __init__(self, machine, instead_of=None, **how):
         super().__init__(machine, **how)
-        self.wrapper = ['/usr/bin/python3', '-B', '-E', '-s', HARNESS / 'init.py', '/run']
+        listen = []
+        if instead_of:
+            for name in ('runtime_dir', 'config_path', 'nbdtab_path'):
+                setattr(self, name, getattr(instead_of, name))
+            listen = [f'--listen={self.socket}']
+        self.wrapper = ['/usr/bin/python3', '-B', '-E', '-s', HARNESS / 'init.py', *listen,
+                        '/run']
 
     def events(self, word):
         """Of each event WORD, the text after it."""

@@ -136,6 +136,25 @@ def test_the_service_manager_knows_the_new_one(guest, server):
         writer.finish()
 
 
+def test_a_service_takes_over_from_one_that_is_none(guest, server):
+    """As nbdd.service does from the nbdd of an initramfs: nbdd.socket has taken its path."""
+    with Daemon(guest) as daemon:
+        device = daemon.attach(server.uri, name='one')
+        writer = Workload(guest, device, size='16M', direct=True).start()
+        service = Service(guest, instead_of=daemon)
+        service.process = service.spawn('--replace', wrapper=service.wrapper)
+        with service:
+            service.wait_ready(service.process)
+            assert daemon.process.wait(30) == 0
+            assert 'one' in service.ctl('status').out
+            wait_until(lambda: service.events('ready') == [str(service.pid)], 10, 'READY')
+            # What the other had is stored, too: the connection and the netlink socket.
+            assert service.state('one') == 'connected'
+            service.kill(signal.SIGKILL)
+            assert service.events('started')[-1].endswith('with 2 descriptors')
+            assert service.state('one') == 'connected'
+            writer.wait_flowing(30)
+            writer.finish()
 
 
 @pytest.mark.parametrize('victim', ['old', 'new'])
