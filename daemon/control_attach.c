@@ -5,6 +5,7 @@
 
 #include "daemon/control.h"
 #include "daemon/event.h"
+#include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/naming.h"
 #include "daemon/programs.h"
@@ -87,8 +88,10 @@ static bool take_configured(struct manager *m, struct attach_request *a,
 			    const char *wanted)
 {
 	const struct conf_device *c;
+	int r = manager_read_conf(m);
 
-	manager_read_conf(m);
+	if (r < 0)
+		log_error("cannot read the configuration: %s", strerror(-r));
 	c = m->conf ? conf_find(m->conf, wanted) : NULL;
 	if (!c) {
 		control_reply_no_device(a->call, wanted);

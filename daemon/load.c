@@ -13,6 +13,7 @@
 #include "lib/util/clock.h"
 
 #define PROBE_LIMIT_USEC (5 * USEC_PER_SEC)
+#define AGAIN_USEC USEC_PER_SEC
 
 /* One that was taken over is the one that the files mean, and stays as it is. */
 static bool there_already(struct manager *m, const struct conf_device *c)
@@ -135,32 +136,65 @@ int manager_probe_conf(struct manager *m, manager_probed_fn done, void *userdata
 	return r;
 }
 
+static int on_again(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct manager *m = userdata;
+
+	m->load_timer = sd_event_source_disable_unref(m->load_timer);
+	if (m->load_due)
+		manager_load(m);
+	return 0;
+}
+
+/* Out of memory or of processes: what is attached needs us nevertheless. */
+static void load_later(struct manager *m, int error)
+{
+	int r;
+
+	if (!m->load_failed)
+		log_error("cannot read the configuration now: %s; it is tried again each second",
+			  strerror(-error));
+	m->load_failed = true;
+	if (m->load_timer)
+		return;
+	r = sd_event_add_time_relative(m->event, &m->load_timer, CLOCK_MONOTONIC, AGAIN_USEC,
+				       USEC_PER_MSEC, on_again, m);
+	if (r < 0)
+		log_error("cannot plan to read the configuration again: %s", strerror(-r));
+}
+
 static void load_readable(struct manager *m, bool readable, void *userdata)
 {
+	int r;
+
 	if (!readable) {
 		log_warning("the configuration cannot be read while a device is without its "
 			    "server: it is read when all are back");
 		return;
 	}
-	m->load_due = false;
 	m->conf_readable = true;
-	manager_read_conf(m);
+	r = manager_read_conf(m);
 	m->conf_readable = false;
-	if (m->conf)
-		load(m);
+	if (r < 0) {
+		load_later(m, r);
+		return;
+	}
+	m->load_due = m->load_failed = false;
+	load(m);
 }
 
 void manager_load_due(struct manager *m)
 {
 	if (m->load_due && !m->probe && !manager_any_out(m))
-		(void)manager_load(m);
+		manager_load(m);
 }
 
-int manager_load(struct manager *m)
+void manager_load(struct manager *m)
 {
 	int r;
 
 	m->load_due = true;
-	r = manager_probe_conf(m, load_readable, NULL);
-	return r < 0 || m->conf || m->probe ? r : -ENOMEM;
+	r = m->probe ? -EBUSY : manager_probe_conf(m, load_readable, NULL);
+	if (r < 0)
+		load_later(m, r);
 }

@@ -400,6 +400,7 @@ void manager_free(struct manager *m)
 	sandbox_free(m->sandbox);
 	fd_close(m->relay_marks);
 	manager_probe_free(m);
+	sd_event_source_disable_unref(m->load_timer);
 	reload_free(m->reload);
 	free(m->reports);
 	free(m->watchers);
@@ -408,18 +409,17 @@ void manager_free(struct manager *m)
 	free(m);
 }
 
-void manager_read_conf(struct manager *m)
+int manager_read_conf(struct manager *m)
 {
 	struct conf *fresh;
 	int r;
 
 	if (manager_any_out(m) && !m->conf_readable)
-		return;
+		return 0;
 	r = conf_read(m->options.config, m->options.nbdtab, &fresh);
-	if (r < 0) {
-		log_error("cannot read the configuration: %s", strerror(-r));
-		return;
-	}
+	if (r < 0)
+		return r;
 	conf_free(m->conf);
 	m->conf = fresh;
+	return 0;
 }

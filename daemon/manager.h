@@ -68,6 +68,8 @@ struct manager {
 	struct probe *probe;		/* sees whether the files can be read */
 	struct reload *reload;		/* under way */
 	bool load_due, conf_readable;
+	bool load_failed;		/* out of memory, or the like: … */
+	sd_event_source *load_timer;	/* … then it is tried again */
 	sd_event_source *clock;		/* resume.h */
 	uint64_t suspended_usec;	/* since the start of the machine, as last seen */
 	bool ready_due, genl_due;	/* systemd's socket was full */
@@ -82,8 +84,9 @@ int manager_new(const struct manager_options *options, sd_event *event, struct m
 /* The rest.  Takes of INHERITED what it uses. */
 int manager_open(struct manager *m, struct inherited *inherited);
 void manager_free(struct manager *m);
-/* Begin with the automatic devices of the files; later, when these cannot be read now. */
-int manager_load(struct manager *m);
+/* Begin with the automatic devices of the files; later, when these cannot be read now, for
+ * whatever reason. */
+void manager_load(struct manager *m);
 void manager_load_due(struct manager *m);
 /* One of the files, unless it was taken over. */
 void manager_load_device(struct manager *m, const struct conf_device *c);
@@ -105,8 +108,9 @@ int manager_add(struct manager *m, struct device *d);
 void manager_remove(struct manager *m, struct device *d);
 /* Was this device, which is not attached now, detached because somebody asked for it? */
 bool manager_was_detached(const struct manager *m, const char *device);
-/* Read the files anew, unless a device is out, which might be the one that holds them. */
-void manager_read_conf(struct manager *m);
+/* Read the files anew, unless a device is out, which might be the one that holds them.  0 or
+ * -errno; then what was read before stays. */
+int manager_read_conf(struct manager *m);
 /* The lowest index above AFTER (-1) that neither the kernel, nor the registry, nor a device
  * of the files uses. */
 int manager_free_index(struct manager *m, int after);

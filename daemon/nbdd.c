@@ -238,7 +238,10 @@ static int take_charge(struct start *s, struct manager *m)
 		adopt_devices(m, &s->inherited.links);
 	inherited_close(&s->inherited);
 	inherited_close(&s->from.inherited);
-	return r < 0 ? r : manager_load(m);
+	/* From here on the devices are ours, and nothing but a signal is a reason to end. */
+	if (r >= 0)
+		manager_load(m);
+	return r;
 }
 
 static int serve(struct manager *m, struct start *s)
