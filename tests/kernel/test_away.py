@@ -11,6 +11,7 @@ from tests.kernel.disk import file_server
 
 pytestmark = pytest.mark.guest
 ATTEMPTS = 100
+YEAR = 365 * 86400
 TRACED = 25             # of these with strace, which is slow
 
 
@@ -80,16 +81,24 @@ def test_states_are_held_where_swap_cannot_take_them(guest):
         assert '/devices/' not in guest.read(f'/proc/{daemon.pid}/smaps')
 
 
+def clock_timer(guest, pid):
+    """In how many seconds the timer ends that tells PID of a clock that is set (proc(5))."""
+    infos = [guest.read(f'/proc/{pid}/fdinfo/{n}') for n in guest.proc_fds(pid)]
+    return int(next(re.search(r'it_value: \((\d+),', i) for i in infos
+                    if 'settime flags: 03' in i).group(1))
+
+
 def test_a_clock_that_is_set_disturbs_nobody(guest):
     with file_server(guest, 'clock') as server, Daemon(guest) as daemon:
         daemon.attach(server.uri, name='clock')
         before = daemon.status('clock')['connections']
-        guest.run(['date', '-s', '2031-01-01'])
+        guest.run(['date', '-s', '2041-01-01'])         # later than 32 bits can say
         wait_until(lambda: daemon.status('clock')['io'])
         s = daemon.status('clock')
         assert (s['state'], s['outages']['count']) == ('connected', 0)
         assert s['connections'][0]['since'] == before[0]['since']
         assert 'suspended' not in daemon.log()
+        assert clock_timer(guest, daemon.pid) > YEAR, 'one that is over would keep it busy'
         daemon.detach('clock')
 
 
