@@ -109,6 +109,17 @@ static int make_device(struct manager *m, struct state *s, const struct nbdk_inf
 	return r;
 }
 
+static void tell_unknown(const struct device *d, const struct state *s)
+{
+	char more[32] = "";
+
+	if (s->n_unknown > 1)
+		snprintf(more, sizeof(more), " and %u more", s->n_unknown - 1);
+	if (s->n_unknown)
+		device_log(d, LOG_WARNING, "it was attached with the key '%s'%s, which this nbdd ("
+			   NBDD_VERSION ") does not know: passed over", s->unknown, more);
+}
+
 /* A socket that was handed to the kernel, and is still there now that its daemon is not, is
  * the kernel's: nobody else has it. */
 static unsigned adopt_links(struct device *d, const struct state *s, struct adopt_fds *fds)
@@ -203,6 +214,7 @@ int adopt_device(struct manager *m, struct state *s, struct adopt_fds *fds,
 		snprintf(error, STATE_ERROR_MAX, "%s", strerror(-r));
 		return r;
 	}
+	tell_unknown(d, s);
 	with_fd = adopt_links(d, s, fds);
 	begin(d);
 	news_tell(d, NEWS_ADOPTED, "/dev/nbd%d taken over: %s, %zu of %zu connections alive, %u "

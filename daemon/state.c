@@ -12,6 +12,7 @@
 #include "daemon/members.h"
 #include "daemon/state_text.h"
 #include "lib/util/cleanup.h"
+#include "lib/util/escape.h"
 
 #define DEPTH_MAX	8
 
@@ -277,15 +278,19 @@ static int item(struct json_object *list, size_t i, enum json_type type,
 	return 0;
 }
 
-static int read_keys(struct json_object *o, struct device_keys *k,
-		     char error[static STATE_ERROR_MAX])
+static int read_keys(struct json_object *o, struct state *s, char error[static STATE_ERROR_MAX])
 {
 	json_object_object_foreach(o, key, value) {
 		int r;
 
+		if (!conf_key_find(key, NULL)) {
+			escape_text(s->unknown, sizeof(s->unknown), key, strlen(key));
+			s->n_unknown++;
+			continue;
+		}
 		if (!json_object_is_type(value, json_type_string))
 			return fail(error, "'keys': expected texts");
-		r = device_keys_set(k, key, json_object_get_string(value), error);
+		r = device_keys_set(&s->keys, key, json_object_get_string(value), error);
 		if (r < 0)
 			return r == -ENOMEM ? r : -EINVAL;
 	}
@@ -446,7 +451,7 @@ static int read_all(struct json_object *o, struct state *s,
 	    (r = READ(o, device_members, s, error)) < 0 ||
 	    (r = READ(export, export_members, &s->info, error)) < 0 ||
 	    (r = READ(outages, outage_members, &s->outages, error)) < 0 ||
-	    (r = read_keys(keys, &s->keys, error)) < 0 ||
+	    (r = read_keys(keys, s, error)) < 0 ||
 	    (r = read_target(target, &s->target, error)) < 0 ||
 	    (r = read_links(o, s, error)) < 0)
 		return r;

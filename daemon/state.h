@@ -2,8 +2,10 @@
  * same text in a live handover.
  *
  * One line, `nbdd-state VERSION LENGTH SHA256`, and LENGTH bytes of a JSON object.  Members
- * that are not known are passed over; a version that is not known is refused.  So a member
- * that came later is optional, and the version stays, when either nbdd does without it. */
+ * and keys that are not known are passed over; a version that is not known is refused.  So a
+ * member that came later is optional, and the version stays, when either nbdd does without it,
+ * and so it is with a key.  One without which a device must not be supervised, such as a key
+ * that narrows which server is the right one, comes with another version. */
 #pragma once
 
 #include <stdbool.h>
@@ -21,6 +23,7 @@
 #define STATE_TEXT_MAX		(128u << 10)	/* bytes, the first line included */
 #define STATE_ERROR_MAX		512
 #define STATE_BOOT_ID_MAX	40
+#define STATE_UNKNOWN_MAX	64
 #define STATE_PID_MAX		(1u << 22)	/* PID_MAX_LIMIT of linux/threads.h */
 
 enum state_phase {
@@ -54,6 +57,8 @@ struct state {
 	uint32_t index;
 	bool index_fixed, automatic, forced;	/* forced: the detach */
 	struct device_keys keys;
+	unsigned n_unknown;		/* keys of another nbdd, passed over; one of them: */
+	char unknown[STATE_UNKNOWN_MAX];	/* escaped */
 	struct export_info info;
 	uint64_t size, grow_to;
 	uint32_t block_size;

@@ -74,6 +74,38 @@ TEST(state_tells_of_a_links_relay_if_it_can)
 	}
 }
 
+/* As a later nbdd writes it; what it needs for safety it writes as another version. */
+TEST(state_keys_that_are_not_known_are_passed_over)
+{
+	static const struct {
+		const char *more;
+		unsigned n;
+		int r;
+	} keys[] = {
+		{ "", 0, 0 },
+		{ ",\"from-\\u0007later\":\"x\"", 1, 0 },
+		{ ",\"later\":{\"not\":\"a text\"},\"and\":1", 2, 0 },
+		{ ",\"timeout\":\"much\"", 0, -EINVAL },
+		{ ",\"timeout\":1", 0, -EINVAL },
+		{ ",\"later\":\"x\",\"timeout\":\"much\"", 1, -EINVAL },
+	};
+	const char *rest = strstr(OBJECT, "},\"target\"");
+	char text[sizeof(OBJECT) + 64], error[STATE_ERROR_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		struct state s = {};
+
+		snprintf(text, sizeof(text), "%.*s%s%s", (int)(rest - OBJECT), OBJECT,
+			 keys[i].more, rest);
+		CHECK_INT(state_parse_object(text, strlen(text), &s, error), keys[i].r);
+		CHECK_INT(s.n_unknown, keys[i].n);
+		if (i == 1)
+			CHECK_STR(s.unknown, "from-\\x07later");
+		CHECK_INT(s.keys.dead_timeout_usec, 5000000);
+		state_deinit(&s);
+	}
+}
+
 /* As an nbdd wrote it that did not tell of it, and one that does. */
 TEST(state_tells_why_the_kernels_tls_was_given_up_if_it_can)
 {
