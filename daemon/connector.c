@@ -236,10 +236,6 @@ static struct group *find_group(const struct connectors *all, const struct conne
 /* KEPT: the connected socket of a path, or -1. */
 static int group_spawn(struct group *g, int kept)
 {
-	int r = connector_job_write(&g->job, &g->order);
-
-	if (r < 0)
-		return r;
 	return child_start(g->all->event, &(struct child_spec){
 				.what = g->what, .spawner = g->all->spawner,
 				.role = SANDBOX_DIAL, .job = g->order.fd, .kept = kept,
@@ -290,10 +286,15 @@ static int group_reach(struct group *g, const struct server *s)
 			on_reached, g, &g->child);
 }
 
+/* The job is written down before anything is waited for: a reload replaces the texts that it
+ * points to, and a resolver those of its target. */
 static int group_fork(struct group *g)
 {
 	const struct server *s = server_of_group(g);
+	int r = connector_job_write(&g->job, &g->order);
 
+	if (r < 0)
+		return r;
 	return s->addresses[0].addr.ss_family == AF_UNIX ? group_reach(g, s)
 							  : group_spawn(g, -1);
 }
