@@ -27,7 +27,9 @@ const struct conf_key conf_keys[] = {
 	  .change = CONF_MOVE,
 	  .text = "Servers of the export, tried in this order: a name or an address, with "
 		  ":PORT after it where needed, an IPv6 address with a port in brackets, or "
-		  "the path of a Unix socket." },
+		  "the path of a Unix socket. All connections of a device are with the same "
+		  "one: while one of them lives, the others are made anew there, by the same "
+		  "address, and no other server is tried." },
 	{ "port", CONF_U32, MEMBER(port), .min = 1, .max = 65535, .initial = "10809",
 	  .value = "PORT", .change = CONF_MOVE,
 	  .text = "TCP port of those addresses that name none." },

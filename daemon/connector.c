@@ -20,6 +20,8 @@
 /* One process, and whom it works for. */
 struct group {
 	struct connectors *all;
+	struct server server;		/* of all members, as it was when the first came */
+	struct nbdd_address addresses[TARGET_ADDRESSES_MAX];	/* of it */
 	struct connector_job job;	/* valid until it is written down */
 	struct job order;		/* ... here */
 	struct connector *members[CONNECTOR_TASKS_MAX];	/* NULL: answered, or cancelled */
@@ -212,23 +214,14 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 static bool alone(const struct connector_spec *s)
 {
 	return s->tls->mode != LIBNBD_TLS_DISABLE || s->samples || s->target->preinit_size ||
-	       server_is_local(target_server(s->target));
-}
-
-static const struct server *server_of_group(const struct group *g)
-{
-	size_t i = 0;
-
-	while (!g->members[i])		/* it is in the list: somebody waits */
-		i++;
-	return target_server(g->job.tasks[i].target);
+	       server_is_local(s->server);
 }
 
 static struct group *find_group(const struct connectors *all, const struct connector_spec *s)
 {
 	for (struct group *g = all->gathering; g; g = g->next)
 		if (g->job.n < CONNECTOR_TASKS_MAX && g->limit_usec == s->limit_usec &&
-		    server_same(server_of_group(g), target_server(s->target)))
+		    server_same(&g->server, s->server))
 			return g;
 	return NULL;
 }
@@ -263,7 +256,7 @@ static void on_reached(const struct child_answer *answer, void *userdata)
 	if (answer->error || answer->len != sizeof(*error) || (!*error && answer->fd < 0)) {
 		r = answer->error ? answer->error : -EPROTO;
 	} else if (*error) {
-		connector_not_reached(&a, server_of_group(g), *error);
+		connector_not_reached(&a, &g->server, *error);
 		on_answer(&(struct child_answer){ .data = &a, .len = sizeof(a), .fd = -1 }, g);
 	} else {
 		r = group_spawn(g, answer->fd);
@@ -274,7 +267,7 @@ static void on_reached(const struct child_answer *answer, void *userdata)
 }
 
 /* A path may be on the very disk that is away, and its permissions are for root. */
-static int group_reach(struct group *g, const struct server *s)
+static int group_reach(struct group *g)
 {
 	char what[sizeof(g->what)];
 
@@ -282,7 +275,7 @@ static int group_reach(struct group *g, const struct server *s)
 	return child_start(g->all->event, &(struct child_spec){
 				.what = what, .sandbox = g->all->sandbox,
 				.role = SANDBOX_REACH, .run = connector_reach,
-				.arg = (void *)s, .limit_usec = g->limit_usec },
+				.arg = &g->server, .limit_usec = g->limit_usec },
 			on_reached, g, &g->child);
 }
 
@@ -290,13 +283,11 @@ static int group_reach(struct group *g, const struct server *s)
  * points to, and a resolver those of its target. */
 static int group_fork(struct group *g)
 {
-	const struct server *s = server_of_group(g);
 	int r = connector_job_write(&g->job, &g->order);
 
 	if (r < 0)
 		return r;
-	return s->addresses[0].addr.ss_family == AF_UNIX ? group_reach(g, s)
-							  : group_spawn(g, -1);
+	return g->addresses[0].addr.ss_family == AF_UNIX ? group_reach(g) : group_spawn(g, -1);
 }
 
 /* Whoever left before is not dialled for. */
@@ -333,6 +324,15 @@ static int on_start(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* A device may go over to another of its servers while a group gathers. */
+static void keep_server(struct group *g, const struct server *s)
+{
+	g->server = *s;
+	g->server.n_addresses = MIN(s->n_addresses, ARRAY_SIZE(g->addresses));
+	memcpy(g->addresses, s->addresses, g->server.n_addresses * sizeof(*s->addresses));
+	g->server.addresses = g->addresses;
+}
+
 static struct group *group_new(struct connectors *all, const struct connector_spec *s)
 {
 	struct group *g = calloc(1, sizeof(*g));
@@ -342,6 +342,7 @@ static struct group *group_new(struct connectors *all, const struct connector_sp
 	g->all = all;
 	g->order = JOB_NULL;
 	g->limit_usec = s->limit_usec;
+	keep_server(g, s->server);
 	snprintf(g->what, sizeof(g->what), "connect %s", s->name);
 	all->n_groups++;
 	return g;
@@ -352,7 +353,8 @@ static void add_member(struct group *g, struct connector *c, const struct connec
 	c->group = g;
 	c->place = g->job.n++;
 	g->job.tasks[c->place] = (struct connector_task){
-		.target = s->target, .tls = *s->tls, .samples = s->samples };
+		.server = &g->server, .target = s->target, .tls = *s->tls,
+		.samples = s->samples };
 	g->members[c->place] = c;
 	g->waiting++;
 }
@@ -363,7 +365,7 @@ static struct connector *connector_new(const struct connector_spec *s)
 
 	if (!c)
 		return NULL;
-	memcpy(c->label, target_server(s->target)->label, sizeof(c->label));
+	memcpy(c->label, s->server->label, sizeof(c->label));
 	c->limit_usec = s->limit_usec;
 	c->done = s->done;
 	c->userdata = s->userdata;

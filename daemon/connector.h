@@ -58,7 +58,8 @@ typedef void (*connector_done_fn)(const struct connector_result *result, void *u
 
 struct connector_spec {
 	const char *name;		/* of the device, for `ps` */
-	const struct target *target;	/* its current server is meant; valid until the end */
+	const struct target *target;	/* whose export is meant; valid until the end */
+	const struct server *server;	/* copied */
 	const struct tls_plan *tls;
 	const struct samples *samples;	/* to read on the way, unless the export is too small
 					 * for them; or NULL */

@@ -16,16 +16,11 @@
 
 #define WAY_PAUSE_MSEC	5
 
-static const struct server *server_of(const struct connector_task *t)
-{
-	return target_server(t->target);
-}
-
 /* A vsock is connected before power is dropped, and no other connector needs the calls for it
  * then.  The socket of a path comes connected: its permissions are for root. */
 static int reach(const struct connector_job *job, int kept)
 {
-	const struct server *s = server_of(&job->tasks[0]);
+	const struct server *s = job->tasks[0].server;
 	const struct nbdd_address *a = &s->addresses[0];
 	_cleanup_close_ int fd = -1;
 
@@ -136,7 +131,7 @@ static int take_tls(struct nbd_handle *h, const struct connector_task *t,
 	int fd = tls_plan_finish(&t->tls, h, &a->info, &a->tls, &a->state, message);
 
 	if (fd < -1)
-		answer_error(a, server_of(t), -fd, message);
+		answer_error(a, t->server, -fd, message);
 	return MAX(fd, -1);
 }
 
@@ -185,7 +180,7 @@ static int negotiate(struct nbd_handle *h, const struct connector_task *t, int f
 	struct nbdd_tls_credentials credentials;
 
 	if (set_up(h, t) < 0 ||
-	    tls_plan_apply(&t->tls, h, server_of(t), fd, &credentials) < 0 ||
+	    tls_plan_apply(&t->tls, h, t->server, fd, &credentials) < 0 ||
 	    nbd_connect_socket(h, fd) < 0 || describe_export(h, a) < 0 ||
 	    read_samples(h, t->samples, a) < 0)
 		return -1;
@@ -195,7 +190,7 @@ static int negotiate(struct nbd_handle *h, const struct connector_task *t, int f
 /* The first stage: a connected socket, of which nothing has been read; -1 has its answer. */
 static int dial(const struct connector_task *t, int kept, struct connect_answer *a)
 {
-	const struct server *s = server_of(t);
+	const struct server *s = t->server;
 	int fd = kept;
 
 	if (server_is_local(s) && kept < 0) {
@@ -216,7 +211,7 @@ static int shake_hands(const struct connector_task *t, int fd, struct connect_an
 
 	fd = h ? negotiate(h, t, fd, a) : -1;
 	if (fd < 0 && !a->error)
-		answer_nbd_error(a, server_of(t));
+		answer_nbd_error(a, t->server);
 	return fd;
 }
 
@@ -269,7 +264,7 @@ static void end_talk(const struct connector_job *job, int sock, size_t i, struct
 	if (ok && describe_export(k->h, &a) == 0)
 		fd = nbdd_take_socket(k->h);
 	if (fd < 0)
-		answer_nbd_error(&a, server_of(&job->tasks[i]));
+		answer_nbd_error(&a, job->tasks[i].server);
 	answer(sock, i, &a, fd);
 	fd_close(fd);
 	k->h = NULL;		/* the process ends soon, and its memory with it */

@@ -7,7 +7,8 @@
 
 /* A connection to make. */
 struct connector_task {
-	const struct target *target;	/* to its current server */
+	const struct server *server;	/* the same for all tasks of a job */
+	const struct target *target;	/* its export there */
 	struct tls_plan tls;
 	const struct samples *samples;	/* or NULL */
 };

@@ -108,7 +108,7 @@ int connector_job_write(const struct connector_job *job, struct job *ret)
 	o->image_size = image_size;
 	if (image)
 		memcpy((char *)j.data + end, image, image_size);
-	r = put_server(o, target_server(first->target));
+	r = put_server(o, first->server);
 	if (r >= 0)
 		r = put_plan(o, &first->tls);
 	for (size_t i = 0; i < job->n && r >= 0; i++)
@@ -125,6 +125,7 @@ int connector_job_write(const struct connector_job *job, struct job *ret)
 /* What the tasks point to. */
 struct unpacked {
 	struct connector_job job;
+	struct server server;
 	struct target targets[CONNECTOR_TASKS_MAX];
 };
 
@@ -170,17 +171,12 @@ static bool valid(const struct job *from)
 	return o->n == 1 || (o->mode == LIBNBD_TLS_DISABLE && !o->has_samples && !o->preinit_size);
 }
 
-static void fill_target(struct target *t, struct order *o, size_t i)
+static void fill_server(struct server *s, struct order *o)
 {
-	struct server *s = &t->servers[0];
-
 	memcpy(s->host, o->host, sizeof(s->host));
 	memcpy(s->label, o->label, sizeof(s->label));
 	s->n_addresses = o->n_addresses;
 	s->addresses = o->addresses;
-	t->n_servers = 1;
-	t->export_name = o->exports[i];
-	t->preinit_size = o->preinit_size;
 }
 
 int connector_job_read(const struct job *from, struct connector_job **ret)
@@ -198,10 +194,12 @@ int connector_job_read(const struct job *from, struct connector_job **ret)
 	if (!u)
 		return -ENOMEM;
 	u->job.n = o->n;
+	fill_server(&u->server, o);
 	for (size_t i = 0; i < o->n; i++) {
-		fill_target(&u->targets[i], o, i);
+		u->targets[i].export_name = o->exports[i];
+		u->targets[i].preinit_size = o->preinit_size;
 		u->job.tasks[i] = (struct connector_task){
-			.target = &u->targets[i],
+			.server = &u->server, .target = &u->targets[i],
 			.samples = o->has_samples ? &o->samples : NULL,
 			.tls = { .mode = (int)o->mode, .kernel = o->kernel, .image = image,
 				 .distrust = o->distrusted ? o->distrust : NULL,

@@ -18,33 +18,42 @@
 #include "daemon/ktls.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/one_server.h"
 #include "daemon/retry.h"
 #include "daemon/tls_watch.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
+void link_format_peer(char ret[static LINK_PEER_MAX], const struct sockaddr_storage *addr,
+		      socklen_t len)
+{
+	char host[64], port[16];
+
+	if (addr->ss_family == AF_UNIX)
+		snprintf(ret, LINK_PEER_MAX, "%.*s",
+			 (int)sizeof(((struct sockaddr_un *)0)->sun_path),
+			 ((const struct sockaddr_un *)addr)->sun_path);
+	else if (addr->ss_family == AF_VSOCK)
+		snprintf(ret, LINK_PEER_MAX, "vsock:%u:%u",
+			 ((const struct sockaddr_vm *)addr)->svm_cid,
+			 ((const struct sockaddr_vm *)addr)->svm_port);
+	else if (getnameinfo((const struct sockaddr *)addr, len, host, sizeof(host), port,
+			     sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		snprintf(ret, LINK_PEER_MAX, "?");
+	else
+		snprintf(ret, LINK_PEER_MAX,
+			 addr->ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
 static void describe_peer(struct link *l)
 {
 	struct sockaddr_storage addr;
 	socklen_t len = sizeof(addr);
-	char host[64], port[16];
 
 	if (getpeername(link_server_fd(l), (struct sockaddr *)&addr, &len) < 0)
 		snprintf(l->peer, sizeof(l->peer), "?");
-	else if (addr.ss_family == AF_UNIX)
-		snprintf(l->peer, sizeof(l->peer), "%.*s",
-			 (int)sizeof(((struct sockaddr_un *)0)->sun_path),
-			 ((struct sockaddr_un *)&addr)->sun_path);
-	else if (addr.ss_family == AF_VSOCK)
-		snprintf(l->peer, sizeof(l->peer), "vsock:%u:%u",
-			 ((struct sockaddr_vm *)&addr)->svm_cid,
-			 ((struct sockaddr_vm *)&addr)->svm_port);
-	else if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port,
-			     sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		snprintf(l->peer, sizeof(l->peer), "?");
 	else
-		snprintf(l->peer, sizeof(l->peer),
-			 addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+		link_format_peer(l->peer, &addr, len);
 }
 
 static void set_option(struct link *l, int level, int option, uint64_t value)
@@ -190,14 +199,18 @@ static void on_connector(const struct connector_result *result, void *userdata)
 		manager_kick(m);
 }
 
-static int connect_to(struct link *l, const struct target *target, const struct tls_plan *tls,
+static int connect_to(struct link *l, struct target *target, const struct tls_plan *tls,
 		      uint64_t limit_usec, const struct samples *samples)
 {
+	struct server server;
 	struct connector_spec spec = {
-		.name = l->device->name, .target = target, .tls = tls, .samples = samples,
-		.limit_usec = limit_usec, .done = on_connector, .userdata = l };
-	int r = connector_start(l->device->manager->connectors, &spec, &l->connector);
+		.name = l->device->name, .target = target, .server = &server, .tls = tls,
+		.samples = samples, .limit_usec = limit_usec, .done = on_connector,
+		.userdata = l };
+	int r;
 
+	one_server_choose(l, target, &server);
+	r = connector_start(l->device->manager->connectors, &spec, &l->connector);
 	if (r < 0)
 		return r;
 	l->state = LINK_CONNECTING;
@@ -223,7 +236,7 @@ int link_connect(struct link *l)
 	return r;
 }
 
-int link_connect_candidate(struct link *l, const struct target *target,
+int link_connect_candidate(struct link *l, struct target *target,
 			   const struct tls_plan *tls, uint64_t limit_usec,
 			   const struct samples *samples)
 {

@@ -3,12 +3,15 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <systemd/sd-event.h>
 
 #include "daemon/connector.h"
 #include "daemon/link_relay.h"
 #include "lib/util/macro.h"
 #include "netlink/nbdk.h"
+
+#define LINK_PEER_MAX	128
 
 struct device;
 
@@ -34,7 +37,7 @@ struct link {
 	uint64_t tls_records;		/* with its key, when last looked at, */
 	uint64_t tls_looked_usec;	/* monotonic; 0: not yet */
 	struct nbdk_sock sock;		/* of FD, and of a link without one */
-	char peer[128];
+	char peer[LINK_PEER_MAX];
 	const char *cut_why;		/* we ended it ourselves */
 	bool candidate;			/* of a move; not one of the device's own */
 	uint64_t since_real_usec;	/* CLOCK_REALTIME */
@@ -48,7 +51,7 @@ _must_check_ int link_connect(struct link *l);
 /* The same for a connection beside the live ones, with another server; the arguments are
  * connector_start's.  Its end is an EV_CANDIDATE or EV_CANDIDATE_FAILED.  -EAGAIN: no free
  * connector, try again later. */
-_must_check_ int link_connect_candidate(struct link *l, const struct target *target,
+_must_check_ int link_connect_candidate(struct link *l, struct target *target,
 					const struct tls_plan *tls, uint64_t limit_usec,
 					const struct samples *samples);
 /* Set the socket's keepalive to what the device's keys say. */
@@ -57,6 +60,9 @@ void link_set_keepalive(struct link *l);
 void link_alive(struct link *l);
 /* Close, cancel, forget: back to IDLE. */
 void link_reset(struct link *l);
+/* An address, as `peer` has it. */
+void link_format_peer(char ret[static LINK_PEER_MAX], const struct sockaddr_storage *addr,
+		      socklen_t len);
 /* What TCP knows of the way to the server; false: it is not TCP, or not connected. */
 struct link_network {
 	uint64_t rtt_usec, retransmits;

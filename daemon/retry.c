@@ -8,6 +8,7 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/one_server.h"
 #include "lib/util/clock.h"
 
 /* A server that refuses is asked four times a second, so that I/O goes on soon after its
@@ -114,14 +115,9 @@ void retry_after_failure(struct device *d, enum connect_failure failure)
 	d->all_attempts++;
 	if (d->attempts++ == 0)
 		d->trouble_usec = now_usec();
-	if (d->target.n_servers) {
-		d->target.current = (d->target.current + 1) % d->target.n_servers;
-		if (++d->round < d->target.n_servers) {
-			retry_now(d);
-			return;
-		}
-		d->round = 0;
-		d->resolve_again = true;
+	if (one_server_next(d)) {
+		retry_now(d);
+		return;
 	}
 	d->asks_soon = failure == FAILURE_SOON;
 	if (failure == FAILURE_PERMANENT) {
@@ -198,10 +194,12 @@ static void on_resolved(int error, const char *message, struct target *target,
 			device_log(d, LOG_DEBUG, "%s", message);
 		return;
 	}
-	target_deinit(&d->target);
-	d->target = *target;
-	if (first)
+	if (first) {
+		d->target = *target;
 		device_event(d, EV_START, NULL);
+	} else {
+		one_server_renew(d, target);
+	}
 }
 
 int retry_resolve(struct device *d)

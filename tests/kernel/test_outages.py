@@ -2,6 +2,7 @@
 import pytest
 
 from tests.harness.daemon import Daemon
+from tests.harness.servers import NbdServer
 from tests.harness.wait import Stopwatch, wait_until
 from tests.harness.workload import Workload
 from tests.kernel.disk import TWO, TWO_SECONDS, file_server, mounted, stoppable_server
@@ -129,6 +130,30 @@ def test_the_next_address_is_used_when_the_first_server_is_gone(guest, daemon):
         assert s['outages']['count'] == 1
         w.finish()
         daemon.detach('both')
+
+
+def test_no_connection_goes_to_another_server_while_one_lives(guest, daemon):
+    """The first server takes no more, and goes on with those that it has."""
+    guest.run(['truncate', '-s', '8M', '/tmp/same'])
+    disk = {'disk': {'exportname': '/tmp/same'}}
+    with NbdServer(guest, disk, tcp=True) as first, NbdServer(guest, disk, tcp=True) as second:
+        daemon.ctl('attach', '--name=same', '--connections=2', '--export=disk',
+                   f'--addresses=127.0.0.1:{first.port},127.0.0.1:{second.port}')
+
+        def alive():
+            return [c['peer'] for c in daemon.status('same')['connections']
+                    if c['state'] == 'connected']
+        assert alive() == [f'127.0.0.1:{first.port}'] * 2
+        one, other = guest.children(first.pid)
+        guest.kill(first.pid, 9)
+        wait_until(lambda: not guest.listening(port=first.port))
+        guest.kill(one, 9)
+        wait_until(lambda: daemon.status('same')['retry']['attempts'] >= 4)
+        assert alive() == [f'127.0.0.1:{first.port}']
+        guest.kill(other, 9)
+        wait_until(lambda: alive() == [f'127.0.0.1:{second.port}'] * 2)
+        assert daemon.status('same')['outages']['count'] == 1
+        daemon.detach('same')
 
 
 @pytest.mark.parametrize('which', [0, 1])

@@ -12,6 +12,7 @@
 
 struct fixture {
 	struct nbdd_address addresses[2];
+	struct server server;
 	struct target targets[CONNECTOR_TASKS_MAX];
 	struct connector_job job;
 	struct samples samples;
@@ -29,18 +30,15 @@ static void begin(struct fixture *f, size_t n)
 		*a = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(10809),
 					   .sin_addr.s_addr = htonl(0x7f000001u + (uint32_t)i) };
 	}
+	snprintf(f->server.host, sizeof(f->server.host), "server.example");
+	snprintf(f->server.label, sizeof(f->server.label), "server.example:10809");
+	f->server.addresses = f->addresses;
+	f->server.n_addresses = 2;
 	for (size_t i = 0; i < n; i++) {
-		struct server *s = &f->targets[i].servers[0];
-
-		snprintf(s->host, sizeof(s->host), "server.example");
-		snprintf(s->label, sizeof(s->label), "server.example:10809");
-		s->addresses = f->addresses;
-		s->n_addresses = 2;
-		f->targets[i].n_servers = 1;
 		f->targets[i].export_name = (char *)exports[i % 3];
 		f->job.tasks[i] = (struct connector_task){
-			.target = &f->targets[i], .tls = { .mode = LIBNBD_TLS_DISABLE,
-							   .hostname = "its name" } };
+			.server = &f->server, .target = &f->targets[i],
+			.tls = { .mode = LIBNBD_TLS_DISABLE, .hostname = "its name" } };
 	}
 	f->job.n = n;
 }
@@ -57,10 +55,10 @@ TEST(what_is_written_comes_out)
 	CHECK_INT(connector_job_read(&seen, &got), 0);
 	CHECK_INT(got->n, CONNECTOR_TASKS_MAX);
 	for (size_t i = 0; i < got->n; i++) {
-		const struct server *s = target_server(got->tasks[i].target);
+		const struct server *s = got->tasks[i].server;
 
 		CHECK_STR(got->tasks[i].target->export_name, f.targets[i].export_name);
-		CHECK(server_same(s, &f.targets[0].servers[0]));
+		CHECK(server_same(s, &f.server));
 		CHECK_STR(s->host, "server.example");
 		CHECK_STR(got->tasks[i].tls.hostname, "its name");
 		CHECK(!got->tasks[i].tls.priority && !got->tasks[i].tls.distrust);

@@ -56,8 +56,8 @@ TEST(a_job_keeps_the_keys_of_its_beginning_while_a_path_is_reached)
 	CHECK_INT(sd_event_new(&event), 0);
 	CHECK_INT(connectors_new(event, NULL, NULL, &all), 0);
 	CHECK_INT(connector_start(all, &(struct connector_spec){
-			.name = "nbd0", .target = &target, .tls = &tls, .limit_usec = 1000000,
-			.done = on_done }, &c), 0);
+			.name = "nbd0", .target = &target, .server = target_server(&target),
+			.tls = &tls, .limit_usec = 1000000, .done = on_done }, &c), 0);
 	CHECK_INT(n_asked, 1);
 	CHECK_INT(asked[0].spec.role, SANDBOX_REACH);
 	memset(hostname, 'x', strlen(hostname));
