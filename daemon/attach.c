@@ -75,13 +75,6 @@ enum device_state attach_start(struct device *d, const struct event_detail *e)
 {
 	int r = 0;
 
-	if (d->state == STATE_ATTACHING) {	/* the pause after EBUSY is over */
-		for (size_t i = 0; i < d->n_links; i++)
-			if (d->links[i].state == LINK_HANDED)
-				d->links[i].state = LINK_READY;
-		r = kernel_connect(d);
-		return STATE_ATTACHING;
-	}
 	if (left_over(d))
 		return attach_give_up(d, CONTROL_ERROR_BUSY, FAILURE_PERMANENT);
 	if (d->index_fixed && taken_by_other(d, d->last_error))
@@ -176,6 +169,7 @@ static enum device_state attach_kernel(struct device *d)
 		n++;
 	}
 	d->n_links = n;
+	retry_stop(d);
 	device_apply_keys(d);
 	r = kernel_connect(d);
 	if (r < 0) {
@@ -258,7 +252,7 @@ static int on_busy_over(sd_event_source *s, uint64_t usec, void *userdata)
 	struct device *d = userdata;
 
 	d->busy_timer = sd_event_source_disable_unref(d->busy_timer);
-	device_event(d, EV_START, NULL);
+	device_event(d, EV_GO_ON, NULL);
 	return 0;
 }
 
@@ -277,6 +271,19 @@ static bool try_again(struct device *d)
 	return sd_event_add_time_relative(d->manager->event, &d->busy_timer, CLOCK_MONOTONIC,
 					  BUSY_PAUSE_USEC, USEC_PER_MSEC, on_busy_over,
 					  d) >= 0;
+}
+
+/* The pause after EBUSY is over. */
+enum device_state attach_again(struct device *d, const struct event_detail *e)
+{
+	int r;
+
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == LINK_HANDED)
+			d->links[i].state = LINK_READY;
+	r = kernel_connect(d);
+	return r < 0 ? attach_kernel_failed(d, &(struct event_detail){ .error = r })
+		     : STATE_ATTACHING;
 }
 
 enum device_state attach_kernel_failed(struct device *d, const struct event_detail *e)

@@ -15,6 +15,7 @@
 #include "daemon/manager.h"
 #include "daemon/move.h"
 #include "daemon/news.h"
+#include "daemon/retry.h"
 #include "daemon/transitions.h"
 #include "lib/util/clock.h"
 
@@ -55,7 +56,7 @@ static enum device_state disconnect(struct device *d)
 		if (l->state != LINK_ALIVE)
 			link_reset(l);
 	}
-	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
+	retry_stop(d);
 	d->settle_timer = sd_event_source_disable_unref(d->settle_timer);
 	d->busy_timer = sd_event_source_disable_unref(d->busy_timer);
 	sd_event_add_time_relative(d->manager->event, &d->busy_timer, CLOCK_MONOTONIC,
@@ -73,7 +74,7 @@ static void on_flushed(struct device *d, const struct errand_result *result)
 		device_log(d, LOG_WARNING, "flush before the detach: %s",
 			   strerror(-result->error));
 	d->doubt = result->error == -ETIMEDOUT ? -ETIMEDOUT : 0;
-	device_event(d, EV_START, NULL);
+	device_event(d, EV_GO_ON, NULL);
 }
 
 /* ---- a device that is to be taken from nobody --------------------------------------- */
@@ -123,7 +124,7 @@ static void on_closed(struct device *d, const struct errand_result *result)
 	    !link_still_attached(d) ||
 	    sd_event_add_time_relative(d->manager->event, &d->busy_timer, CLOCK_MONOTONIC,
 				       CLOSE_PAUSE_USEC, USEC_PER_MSEC, on_pause_over, d) < 0)
-		device_event(d, EV_START, NULL);
+		device_event(d, EV_GO_ON, NULL);
 }
 
 static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata)
@@ -187,7 +188,7 @@ enum device_state detach_begin(struct device *d, const struct event_detail *e)
 		return d->state;
 	move_cancel(d, "the device is being detached");
 	d->dead_timer = sd_event_source_disable_unref(d->dead_timer);
-	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
+	retry_stop(d);
 	d->errand = errand_cancel(d->errand);
 	d->letting_go = false;
 	d->doubt = 0;

@@ -38,6 +38,7 @@ enum device_state {
 
 enum device_event {
 	EV_START,		/* addresses are known, or it is time to try */
+	EV_GO_ON,		/* the pause or child that the state waits for is over */
 	EV_SOCKET,		/* a connector has a negotiated socket for a link */
 	EV_FAILED,		/* a connector or resolver failed */
 	EV_KERNEL_DONE,		/* the kernel did what was asked */
@@ -119,16 +120,14 @@ struct device {
 	uint64_t io_before;		/* requests of its earlier lives; UINT64_MAX: not known */
 	bool settings_due;		/* the queue may not be set up: adopted, or moved */
 
-	struct varlink_call *attachers[DEVICE_WAITERS_MAX];
-	struct varlink_call *detachers[DEVICE_WAITERS_MAX];
+	struct varlink_call *attachers[DEVICE_WAITERS_MAX], *detachers[DEVICE_WAITERS_MAX];
 
 	char warning[DEVICE_REASON_MAX];
 	struct saved *saved;		/* its file; NULL: none */
 	int save_error;			/* of the latest write, 0 or -errno */
 };
 
-/* Make a device in STATE_CONNECTING; KEYS are copied.  It begins
- * with an EV_START. */
+/* Make one in STATE_CONNECTING, where it begins with an EV_START; KEYS are copied. */
 int device_new(struct manager *m, const char *name, int index, bool automatic,
 	       const struct device_keys *keys, struct device **ret);
 void device_free(struct device *d);

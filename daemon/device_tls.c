@@ -6,18 +6,10 @@
 #include "daemon/event.h"
 #include "daemon/log.h"
 
-/* Does somebody wait for a connector?  In other states the events mean other things. */
-static bool connects(const struct device *d)
-{
-	return d->state == STATE_CONNECTING || d->state == STATE_DEGRADED || device_is_out(d);
-}
-
 static void on_secrets(const char *error, bool late, void *userdata)
 {
 	struct device *d = userdata;
 
-	if (!connects(d))
-		return;
 	if (!error)
 		device_event(d, EV_START, NULL);
 	else

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/event.h"
+#include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/save.h"
 #include "lib/util/clock.h"
@@ -65,18 +66,26 @@ void kernel_call_forget(struct kernel_call *c)
 		c->device = NULL;
 }
 
-static struct kernel_call *call_new(struct device *d, enum kernel_call_kind kind)
+/* A second call would make the end of the first that of a device which is gone by then. */
+static int call_new(struct device *d, enum kernel_call_kind kind, struct kernel_call **ret)
 {
-	struct kernel_call *c = calloc(1, sizeof(*c));
+	struct kernel_call *c;
 
+	if (d->call) {
+		device_log(d, LOG_ERR, "a call of the kernel is under way, and another was to be "
+			   "made (a defect of nbdd): not made");
+		return -EBUSY;
+	}
+	c = calloc(1, sizeof(*c));
 	if (!c)
-		return NULL;
+		return -ENOMEM;
 	c->job = (struct kjob){ .run = call_run, .done = call_done };
 	c->device = d;
 	c->kind = kind;
 	c->index = (unsigned)d->index;
 	memcpy(c->identifier, d->identifier, sizeof(c->identifier));
-	return c;
+	*ret = c;
+	return 0;
 }
 
 /* What is about to be asked is written first: after a kill in the middle of it the next
@@ -132,10 +141,11 @@ static uint64_t requests_of(unsigned index)
 
 int kernel_connect(struct device *d)
 {
-	struct kernel_call *c = call_new(d, CALL_CONNECT);
+	struct kernel_call *c;
+	int r = call_new(d, CALL_CONNECT, &c);
 
-	if (!c)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	d->io_before = requests_of((unsigned)d->index);
 	c->connect = (struct nbdk_connect){
 		.index = d->index,
@@ -154,10 +164,11 @@ int kernel_connect(struct device *d)
 /* The timeout stays what it was: to send it again would reset the queue's interval. */
 int kernel_reconnect(struct device *d, uint64_t dead_timeout_usec)
 {
-	struct kernel_call *c = call_new(d, CALL_RECONNECT);
+	struct kernel_call *c;
+	int r = call_new(d, CALL_RECONNECT, &c);
 
-	if (!c)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	c->reconnect = (struct nbdk_reconnect){
 		.index = (unsigned)d->index,
 		.dead_conn_timeout_sec = dead_conn_timeout_sec(dead_timeout_usec),
@@ -170,10 +181,11 @@ int kernel_reconnect(struct device *d, uint64_t dead_timeout_usec)
 
 int kernel_configure(struct device *d, uint64_t dead_timeout_usec)
 {
-	struct kernel_call *c = call_new(d, CALL_CONFIGURE);
+	struct kernel_call *c;
+	int r = call_new(d, CALL_CONFIGURE, &c);
 
-	if (!c)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	c->reconnect = (struct nbdk_reconnect){
 		.index = (unsigned)d->index,
 		.timeout_sec = !d->timeout_due ? 0 : timeout_sec(d) ? timeout_sec(d)
@@ -187,24 +199,27 @@ int kernel_configure(struct device *d, uint64_t dead_timeout_usec)
 
 int kernel_resize(struct device *d, uint64_t size)
 {
-	struct kernel_call *c = call_new(d, CALL_RESIZE);
+	struct kernel_call *c;
+	int r = call_new(d, CALL_RESIZE, &c);
 
-	if (!c)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	c->size = size;
 	return call_submit(c);
 }
 
 int kernel_last_close(struct device *d, bool disconnects)
 {
-	struct kernel_call *c = call_new(d, disconnects ? CALL_LET_GO : CALL_KEEP);
+	struct kernel_call *c;
+	int r = call_new(d, disconnects ? CALL_LET_GO : CALL_KEEP, &c);
 
-	return c ? call_submit(c) : -ENOMEM;
+	return r < 0 ? r : call_submit(c);
 }
 
 int kernel_disconnect(struct device *d)
 {
-	struct kernel_call *c = call_new(d, CALL_DISCONNECT);
+	struct kernel_call *c;
+	int r = call_new(d, CALL_DISCONNECT, &c);
 
-	return c ? call_submit(c) : -ENOMEM;
+	return r < 0 ? r : call_submit(c);
 }

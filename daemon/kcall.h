@@ -5,7 +5,8 @@
 
 struct kernel_call;
 
-/* Each ends in an EV_KERNEL_DONE or EV_KERNEL_FAILED of the device.  -ENOMEM. */
+/* Each ends in an EV_KERNEL_DONE or EV_KERNEL_FAILED of the device.  -ENOMEM; -EBUSY: one is
+ * under way. */
 _must_check_ int kernel_connect(struct device *d);	/* with every READY link */
 /* With every READY link; then I/O waits so long without one. */
 _must_check_ int kernel_reconnect(struct device *d, uint64_t dead_timeout_usec);

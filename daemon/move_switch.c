@@ -150,8 +150,7 @@ enum device_state move_switch(struct device *d, const struct event_detail *e)
 			  "without");
 		return d->state;
 	}
-	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
-	d->retry_at_usec = 0;
+	retry_stop(d);
 	mv->cut_usec = now_usec();
 	cut_links(d);
 	mv->phase = MOVE_SWITCH;
@@ -288,5 +287,6 @@ enum device_state move_checked(struct device *d, const struct event_detail *e)
 		return go_back(d, reason);
 	}
 	settle_down(d);
-	return d->detach_wanted ? detach_begin(d, NULL) : STATE_CONNECTED;
+	d->state = STATE_CONNECTED;	/* where detach_begin stays while a call is under way */
+	return d->detach_wanted ? detach_begin(d, NULL) : d->state;
 }

@@ -244,7 +244,7 @@ void links_grow(struct device *d)
 /* Newer kernels freeze the queue for a setting: only while a link lives. */
 void links_restore(struct device *d)
 {
-	if (device_links_alive(d) == 0 || d->move)
+	if (device_links_alive(d) == 0 || d->move || d->detach_wanted)
 		return;
 	if (!d->waits_longer && !d->timeout_due)
 		errand_settings_due(d);		/* which a new timeout would undo */

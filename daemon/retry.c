@@ -134,6 +134,13 @@ void retry_now(struct device *d)
 	schedule(d, 0);
 }
 
+void retry_stop(struct device *d)
+{
+	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
+	d->retry_at_usec = 0;
+	d->queued = false;
+}
+
 void retry_hurry(struct device *d)
 {
 	uint64_t now = now_usec();

@@ -8,6 +8,8 @@
 void retry_after_failure(struct device *d, enum connect_failure failure);
 /* EV_START from the event loop, at once. */
 void retry_now(struct device *d);
+/* Nothing is tried any more, whatever was planned. */
+void retry_stop(struct device *d);
 /* The network has changed: an attempt that began before it is given up, and a pause
  * ended, but not more than a few times a second. */
 void retry_hurry(struct device *d);

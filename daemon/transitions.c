@@ -37,7 +37,7 @@ static const device_action actions[N_STATES][N_EVENTS] = {
 		[EV_DETACH] = attach_abandon,
 	},
 	[STATE_ATTACHING] = {
-		[EV_START] = attach_start,
+		[EV_GO_ON] = attach_again,
 		[EV_KERNEL_DONE] = attach_kernel_done,
 		[EV_KERNEL_FAILED] = attach_kernel_failed,
 		[EV_DETACH] = detach_later,
@@ -63,7 +63,7 @@ static const device_action actions[N_STATES][N_EVENTS] = {
 		[EV_LOST] = device_lost,
 	},
 	[STATE_DETACHING] = {
-		[EV_START] = detach_go_on,
+		[EV_GO_ON] = detach_go_on,
 		[EV_DETACH] = detach_hurry,
 		[EV_LINK_DEAD] = detach_link_dead,
 		[EV_KERNEL_DONE] = detach_kernel_done,

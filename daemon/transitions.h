@@ -8,6 +8,7 @@ typedef enum device_state (*device_action)(struct device *d, const struct event_
 
 /* attach.c: from the first connection to the kernel's device */
 enum device_state attach_start(struct device *d, const struct event_detail *e);
+enum device_state attach_again(struct device *d, const struct event_detail *e);
 enum device_state attach_socket(struct device *d, const struct event_detail *e);
 enum device_state attach_failed(struct device *d, const struct event_detail *e);
 enum device_state attach_kernel_done(struct device *d, const struct event_detail *e);
