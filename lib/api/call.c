@@ -80,7 +80,8 @@ const char *debug_strv(char *dst, char **list)
 	if (!list)
 		return "NULL";
 	strcpy(dst, "[");
-	for (size_t i = 0; list[i] && len < DEBUG_TEXT_MAX - 8; i++) {
+	/* Room for a separator, quotes, some text and the end. */
+	for (size_t i = 0; list[i] && len < DEBUG_TEXT_MAX - 16; i++) {
 		if (i)
 			len += (size_t)snprintf(dst + len, DEBUG_TEXT_MAX - len, ", ");
 		dst[len++] = '"';

@@ -40,9 +40,12 @@ static bool fits(const char *p, size_t len, size_t size, length_fn stays)
 
 static char *escape(char *dst, size_t size, const char *text, size_t len, length_fn stays)
 {
-	const char *end = fits(text, len, size, stays) ? "" : "...";
-	size_t room = size - strlen(end) - 1, out = 0;
+	const char *end = size < sizeof("...") || fits(text, len, size, stays) ? "" : "...";
+	size_t room, out = 0;
 
+	if (!size)
+		return dst;
+	room = size - strlen(end) - 1;
 	for (size_t i = 0; i < len;) {
 		size_t n = stays(text + i, len - i);
 		size_t need = n ? n : ESCAPED_BYTE;

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Escape LEN bytes of TEXT into DST of SIZE bytes (> 4), always NUL-terminated; what does
- * not fit is replaced by `...`.  Returns DST. */
+/* Escape LEN bytes of TEXT into DST of SIZE bytes, NUL-terminated unless SIZE is 0; what does
+ * not fit is replaced by `...`, or by nothing when that does not fit.  Returns DST. */
 char *escape_text(char *dst, size_t size, const char *text, size_t len);
 
 /* The same for a sentence whose parts were escaped where they came in, by somebody who is

@@ -226,7 +226,11 @@ TEST(escape_shortens_without_cutting_a_character)
 	CHECK_STR(escape_text(buf, sizeof(buf), "1234\xc3\xa9" "567", 9), "1234...");
 	CHECK_STR(escape_text(buf, sizeof(buf), "123456\xc3\xa9", 8), "123456\xc3\xa9");
 	CHECK_STR(escape_text(buf, 5, "\n\n", 2), "...");
-	for (size_t size = 5; size <= sizeof(buf); size++)
+	CHECK_STR(escape_text(buf, 4, "\n\n", 2), "...");
+	CHECK_STR(escape_text(buf, 3, "abcd", 4), "ab");	/* no room for dots */
+	CHECK_STR(escape_text(buf, 3, "\n", 1), "");
+	CHECK(escape_text(buf, 0, "abcd", 4) == buf);
+	for (size_t size = 1; size <= sizeof(buf); size++)
 		for (size_t len = 0; len < 20; len++)
 			CHECK(strlen(escape_text(buf, size, "aaaaaaaaaaaaaaaaaaaa", len)) < size);
 }
