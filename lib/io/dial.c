@@ -121,11 +121,12 @@ static int begin(struct dial *d, int *ret_family)
 	return d->n_attempts ? -EAGAIN : -d->error;
 }
 
-/* Take attempts that came to an end: a connected descriptor, 0 when one failed, -EAGAIN. */
-static int collect(struct dial *d, const struct pollfd *ready, int *ret_family)
+/* Take attempts that came to an end: a connected descriptor (0 is one, too), or -EAGAIN;
+ * *RET_FAILED when one failed. */
+static int collect(struct dial *d, const struct pollfd *ready, int *ret_family,
+		   bool *ret_failed)
 {
 	struct pollfd fds[DIAL_ATTEMPTS_MAX];
-	int r = -EAGAIN;
 	uint64_t until;
 
 	if (!ready) {
@@ -149,18 +150,19 @@ static int collect(struct dial *d, const struct pollfd *ready, int *ret_family)
 		}
 		d->error = error;
 		fd_close(a.fd);
-		r = 0;
+		*ret_failed = true;
 	}
-	return r;
+	return -EAGAIN;
 }
 
 int dial_step(struct dial *d, const struct pollfd *ready, int *ret_family)
 {
-	int r = collect(d, ready, ret_family);
+	bool failed = false;
+	int r = collect(d, ready, ret_family, &failed);
 
-	if (r > 0)
+	if (r >= 0)
 		return r;
-	if (r == 0 || now_usec() >= d->next_usec)
+	if (failed || now_usec() >= d->next_usec)
 		r = begin(d, ret_family);
 	if (r == -EAGAIN) {
 		int e = arm_timer(d);

@@ -184,6 +184,16 @@ TEST(dialling_passes_over_addresses_that_refuse)
 	fd_close(open);
 }
 
+TEST(a_descriptor_that_is_0_is_one)
+{
+	struct nbdd_address a;
+	int family, open = listener(&a);
+
+	close(STDIN_FILENO);
+	CHECK_INT(dial(&a, 1, &family), STDIN_FILENO);
+	fd_close(open);
+}
+
 TEST(dialling_reports_the_last_failure)
 {
 	struct nbdd_address a[2];
