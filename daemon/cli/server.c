@@ -12,6 +12,8 @@
 
 #define TIMEOUT_USEC	(15 * USEC_PER_SEC)	/* of one step, as connect-timeout */
 
+#define FAREWELL_MSEC	500
+
 /* Error replies (NBD protocol, option reply types), as people understand them. */
 #define REP_ERR(n)	((INT64_C(1) << 31) + (n))
 #define REP_ERR_UNSUP	REP_ERR(1)
@@ -124,12 +126,18 @@ int server_connect(struct server *s)
 	return CLI_OK;
 }
 
+/* The answer to a farewell is awaited, so that the server meets no reset, but not for long:
+ * one that keeps silent then holds nobody up. */
 void server_close(struct server *s)
 {
+	int r = -1;
+
 	if (s->h && nbd_aio_is_negotiating(s->h) > 0)
-		nbd_opt_abort(s->h);
+		r = nbd_aio_opt_abort(s->h);
 	else if (s->h && nbd_aio_is_ready(s->h) > 0)
-		nbd_shutdown(s->h, 0);
+		r = nbd_aio_disconnect(s->h, 0);
+	if (r == 0)
+		nbd_poll(s->h, FAREWELL_MSEC);
 	nbd_close(s->h);
 }
 

@@ -202,6 +202,14 @@ def test_any_server_gets_a_list_and_info_or_one_clear_error(name):
             assert not set(result.stdout + result.stderr) & set('\x1b\x07\r')
 
 
+@pytest.mark.parametrize('verb', ['list', 'info'])
+def test_a_server_that_answers_no_farewell_holds_nobody_up(verb):
+    with ScriptServer(Script(option={Opt.ABORT: pieces.stall}, limit_seconds=50)) as server:
+        watch = Stopwatch()
+        assert ok(verb, server.uri())
+        assert watch() < 30
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', sorted(n for n, s in SCRIPTS.items() if s.expect == 'silent'))
 def test_a_silent_server_costs_15_seconds(name):
