@@ -113,7 +113,7 @@ are sent.  Default LIBNBD_HANDSHAKE_FLAG_MASK; fewer are for testing servers.'''
 set, then those that the server offered, too; 0 for an oldstyle server.''', 'Handshake flags'),
     'set_pread_initialize': ('leave no stale memory in the buffer of a read that fails',
                              '''Default true: what the server did not send reads as
-zeroes.''', ''),
+zeroes, also when the read failed before it was asked.''', ''),
     'get_pread_initialize': ('tell whether buffers are initialised', '', ''),
     'set_strict_mode': ('choose what is checked before a request is sent', '''By default all of
 it: LIBNBD_STRICT_COMMANDS, that the server has the command; FLAGS, that the command has the

@@ -402,6 +402,7 @@ def checked_call(call):
     if checks:
         out += '\tif (' + ' &&\n\t    '.join(checks) + ')\n\t'
     out += f'\t{assign}api_{call.name}({inner});\n'
+    out += initialize(call, args)
     if log:
         out += '\tif (call_logged(h))\n\t\t' + leave(call) + '\n'
     if lock:
@@ -410,6 +411,15 @@ def checked_call(call):
         if a.callback:
             out += f'\tCALLBACK_FREE({a.name});\n'
     return out + ('' if call.returns == 'void' else '\treturn ret;\n') + '}\n\n'
+
+
+def initialize(call, args):
+    """Memory that was to be read to, when a check has failed; later it is the session's."""
+    if any(a.kind == 'out' for a in args):
+        return '\telse\n\t\tcommand_not_begun(h, buf, count);\n'
+    if call.name.endswith('preadv'):
+        return '\telse\n\t\tcommand_not_begun_vector(h, iov, iovcnt);\n'
+    return ''
 
 
 def leave(call):

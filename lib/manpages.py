@@ -216,7 +216,11 @@ callback that returns 1, or by nbd_close(3).
 Callbacks are called from calls on the handle, with it locked: they must not use the same handle,
 but for calls that take no lock, such as nbd_aio_in_flight(3).'''),
     ('THREADS', '''A handle may be used by several threads at once.  A call that waits for the
-server does not keep others from working.  What a thread sees as the last error is its own.'''),
+server does not keep others from working: a request that is made while another thread waits in
+the library is sent at once, and nbd_aio_ calls then return when the socket has taken it.  A
+thread that waits by itself, with poll(2), learns from nbd_aio_get_direction(3) alone that
+there is something to send: when another thread makes big requests, or makes them while others
+are in flight, wake it.  What a thread sees as the last error is its own.'''),
     ('LIMITS', '''Export and context names: 4096 bytes.  One read or write: 64 MiB.  Exports in a
 list: 10,000.  Extents in one chunk: 1,048,576.  A server that goes beyond is disconnected
 from.'''),

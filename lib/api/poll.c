@@ -23,8 +23,7 @@ int api_aio_get_fd(struct nbd_handle *h)
 
 unsigned api_aio_get_direction(struct nbd_handle *h)
 {
-	session_direction_asked(h);
-	return atomic_load_explicit(&h->direction, memory_order_relaxed);
+	return session_direction(h);
 }
 
 int api_aio_notify_read(struct nbd_handle *h)

@@ -88,6 +88,10 @@ struct command_spec {
  * handle is idle.  The cookie, or -1 with the error set. */
 _must_check_ int64_t command_issue(struct nbd_handle *h, const struct command_spec *spec);
 
+/* A read fails before its request is queued: nbd_set_pread_initialize holds for it, too. */
+void command_not_begun(struct nbd_handle *h, void *buf, size_t count);
+void command_not_begun_vector(struct nbd_handle *h, const struct iovec *iov, size_t n);
+
 /* Send what is queued, as far as the socket takes it now. */
 void command_kick(struct nbd_handle *h);
 

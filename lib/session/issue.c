@@ -295,12 +295,55 @@ void command_kick(struct nbd_handle *h)
 	session_update_direction(h);
 }
 
-int64_t command_issue(struct nbd_handle *h, const struct command_spec *s)
+/* Send the request that was queued last, or leave it to the loop that sends. */
+static void send_or_leave(struct nbd_handle *h, bool idle, bool sync)
+{
+	if (h->polling || (idle && !session_in_loop(h))) {
+		command_kick(h);
+		/* The other thread may not hear of room in the socket. */
+		if (!sync)
+			session_send_beside(h, h->tx.queued);
+		return;
+	}
+	if (!idle) {
+		atomic_store_explicit(&h->direction, LIBNBD_AIO_DIRECTION_BOTH,
+				      memory_order_relaxed);
+		return;
+	}
+	/* The loop may be another thread's and ask without the lock: if it did so before this
+	 * store, it waits for a reply that nothing will bring (see session_direction). */
+	atomic_store(&h->direction, LIBNBD_AIO_DIRECTION_BOTH);
+	if (!atomic_load(&h->direction_stale))
+		command_kick(h);
+}
+
+void command_not_begun(struct nbd_handle *h, void *buf, size_t count)
+{
+	if (buf && h->settings.pread_initialize)
+		memset(buf, 0, count);
+}
+
+void command_not_begun_vector(struct nbd_handle *h, const struct iovec *iov, size_t n)
+{
+	size_t left = PAYLOAD_MAX;
+
+	/* Lengths that go beyond what any read may have are taken for a mistake. */
+	for (size_t i = 0; iov && i < n; i++) {
+		if (iov[i].iov_len > left)
+			return;
+		left -= iov[i].iov_len;
+	}
+	for (size_t i = 0; iov && i < n; i++)
+		command_not_begun(h, iov[i].iov_base, iov[i].iov_len);
+}
+
+static int64_t issue(struct nbd_handle *h, const struct command_spec *s)
 {
 	bool idle = !atomic_load_explicit(&h->in_flight, memory_order_relaxed) &&
 		    !tx_pending(&h->tx);
 	size_t payload_len = 0;
 	struct command *c;
+	uint64_t cookie;
 
 	if (check(h, s) < 0 || (s->contexts && check_filter(h, s) < 0))
 		return -1;
@@ -320,12 +363,20 @@ int64_t command_issue(struct nbd_handle *h, const struct command_spec *s)
 	take_callbacks(c, s);
 	in_flight_add(h, 1);
 	h->burst++;
-	if (idle && !session_in_loop(h))
-		command_kick(h);
-	else
-		atomic_store_explicit(&h->direction, LIBNBD_AIO_DIRECTION_BOTH,
-				      memory_order_relaxed);
-	return (int64_t)c->cookie;
+	cookie = c->cookie;		/* the reply may come meanwhile */
+	send_or_leave(h, idle, s->sync);
+	return (int64_t)cookie;
+}
+
+int64_t command_issue(struct nbd_handle *h, const struct command_spec *s)
+{
+	int64_t cookie = issue(h, s);
+
+	if (cookie < 0 && s->buf)
+		command_not_begun(h, s->buf, s->count);
+	else if (cookie < 0 && s->type == NBD_CMD_READ)
+		command_not_begun_vector(h, s->iov, s->iovcnt);
+	return cookie;
 }
 
 int command_run(struct nbd_handle *h, struct command_spec *s)

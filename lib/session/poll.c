@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 
 #include "lib/session/session.h"
 
@@ -21,13 +22,16 @@ void session_update_direction(struct nbd_handle *h)
 	atomic_store_explicit(&h->direction, (uint8_t)d, memory_order_relaxed);
 }
 
-#define LOOP_ROUNDS 4		/* show that it is one */
-
-void session_direction_asked(struct nbd_handle *h)
+/* Sequentially consistent, as what command_issue does the other way round: a thread that
+ * reads a direction without its request is seen to have asked. */
+unsigned session_direction(struct nbd_handle *h)
 {
 	atomic_store_explicit(&h->direction_asked, true, memory_order_relaxed);
-	atomic_store_explicit(&h->direction_stale, false, memory_order_relaxed);
+	atomic_store(&h->direction_stale, false);
+	return atomic_load(&h->direction);
 }
+
+#define LOOP_ROUNDS 4		/* show that it is one */
 
 static void loop_round(struct nbd_handle *h)
 {
@@ -214,7 +218,7 @@ static int notify(struct nbd_handle *h, unsigned event, bool readable)
 
 	loop_round(h);
 	if (p == PHASE_CONNECTING)
-		return dialling_step(h, NULL);
+		return h->polling ? 0 : dialling_step(h, NULL);
 	if (!has_connection(h) ||
 	    (!readable && !(atomic_load(&h->direction) & LIBNBD_AIO_DIRECTION_WRITE)))
 		return session_error(h, EINVAL, "external event %u is invalid in state %s",
@@ -320,6 +324,52 @@ static int sleep_until(struct nbd_handle *h, uint64_t until)
 	return r == ETIMEDOUT ? 0 : 1;
 }
 
+void session_wake(struct nbd_handle *h)
+{
+	if (h->sleepers)
+		pthread_cond_broadcast(&h->woken);
+	if (h->pushing)
+		eventfd_write(h->wake_fd, 1);
+}
+
+/* Wait for room in the socket and send. */
+static int push(struct nbd_handle *h, uint64_t until)
+{
+	struct pollfd fds[2] = { { .fd = h->transport.fd, .events = POLLOUT } };
+	eventfd_t n;
+	int r;
+
+	h->pushing = true;
+	r = wait_ready(h, fds, 1, h->wake_fd, until);
+	h->pushing = false;
+	if (r > 0 && fds[1].revents)
+		eventfd_read(h->wake_fd, &n);
+	if (r > 0 && fds[0].revents && has_connection(h) && !h->tx.error)
+		command_kick(h);
+	session_wake(h);
+	return r == 0 ? 0 : 1;
+}
+
+/* Another thread waits on the socket. */
+static int wait_beside(struct nbd_handle *h, uint64_t until)
+{
+	if (!tx_waiting(h) || h->tx.error || h->pushing)
+		return sleep_until(h, until);
+	if (h->wake_fd < 0)
+		h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return h->wake_fd < 0 ? sleep_until(h, until) : push(h, until);
+}
+
+void session_send_beside(struct nbd_handle *h, uint64_t end)
+{
+	const struct call *call = h->call;
+
+	while (h->polling && has_connection(h) && !h->tx.error &&
+	       (h->tx.sent < end || transport_unsent(&h->transport)))
+		wait_beside(h, USEC_INFINITY);
+	h->call = call;
+}
+
 /* One round: send, wait until UNTIL, receive.  1 progress, 0 time is up, -1. */
 static int poll_round(struct nbd_handle *h, int extra_fd, uint64_t until)
 {
@@ -327,7 +377,7 @@ static int poll_round(struct nbd_handle *h, int extra_fd, uint64_t until)
 	int r;
 
 	if (h->polling) {
-		r = sleep_until(h, until);
+		r = wait_beside(h, until);
 		h->call = call;
 		return r;
 	}
@@ -341,8 +391,7 @@ static int poll_round(struct nbd_handle *h, int extra_fd, uint64_t until)
 	if (r == 1 && has_connection(h) && tx_waiting(h) && flush(h) < 0)
 		r = -1;
 	session_update_direction(h);
-	if (h->sleepers)
-		pthread_cond_broadcast(&h->woken);
+	session_wake(h);
 	return r;
 }
 

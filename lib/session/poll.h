@@ -27,8 +27,13 @@ _must_check_ int session_fd(struct nbd_handle *h);
 ssize_t session_fill(struct nbd_handle *h);
 void session_update_direction(struct nbd_handle *h);
 
-/* The user has asked for the direction.  Called without the lock. */
-void session_direction_asked(struct nbd_handle *h);
+/* Something has changed for threads that wait beside the one on the socket. */
+void session_wake(struct nbd_handle *h);
+/* While another thread waits on the socket: until it has taken what is queued up to END. */
+void session_send_beside(struct nbd_handle *h, uint64_t end);
+
+/* What the user is to wait for: LIBNBD_AIO_DIRECTION_*.  Called without the lock. */
+unsigned session_direction(struct nbd_handle *h);
 
 /* Is the user between a notification and asking for the direction, as in every round of his
  * loop before, and is this request likely to be one of several?  Then they wait for each

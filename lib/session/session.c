@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/util/fd.h"
+
 static void set_defaults(struct settings *s)
 {
 	*s = (struct settings) {
@@ -32,6 +34,7 @@ struct nbd_handle *session_new(const char *name)
 	h->settings.export_name = strdup("");
 	h->name = strdup(name);
 	h->transport = TRANSPORT_NULL;
+	h->wake_fd = -1;
 	h->option.last_reply = -1;
 	if (!h->settings.export_name || !h->name ||
 	    pthread_mutex_init(&h->lock, NULL) != 0) {
@@ -84,6 +87,8 @@ static void disconnect(struct nbd_handle *h, enum phase phase)
 
 void session_free(struct nbd_handle *h)
 {
+	/* The buffer of a read under way may be gone by now: nobody waits for it. */
+	h->rx.left = 0;
 	disconnect(h, PHASE_CLOSED);
 	commands_free(h);
 	option_clear(&h->option);
@@ -94,6 +99,7 @@ void session_free(struct nbd_handle *h)
 	process_stop(&h->process);
 	CALLBACK_FREE(h->debug_callback);
 	free(h->name);
+	fd_close(h->wake_fd);
 	pthread_cond_destroy(&h->woken);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
@@ -109,8 +115,7 @@ static void end(struct nbd_handle *h, enum phase phase)
 	disconnect(h, phase);
 	commands_abort(h, 0, ENOTCONN);
 	option_finish(h, before == PHASE_OPTION && phase == PHASE_CLOSED ? 0 : ENOTCONN);
-	if (h->sleepers)
-		pthread_cond_broadcast(&h->woken);
+	session_wake(h);
 }
 
 int session_die(struct nbd_handle *h)

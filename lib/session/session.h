@@ -92,8 +92,10 @@ struct nbd_handle {
 	struct option_exchange option;
 	struct stats stats;
 
-	/* Waiting: one thread polls the socket, others sleep until it is back. */
-	bool polling;
+	/* Waiting: one thread polls the socket, others sleep until it is back; one of them
+	 * waits for room in the socket when the first, which may be in recv(2), cannot. */
+	bool polling, pushing;
+	int wake_fd;			/* eventfd for the latter, -1 before there was one */
 	unsigned sleepers;
 	pthread_cond_t woken;
 

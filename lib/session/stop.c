@@ -19,6 +19,7 @@ int session_disconnect(struct nbd_handle *h, uint32_t flags)
 	h->disconnecting = true;
 	h->stats.chunks_sent++;
 	command_kick(h);
+	session_send_beside(h, h->tx.queued);
 	return 0;
 }
 

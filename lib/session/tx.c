@@ -7,10 +7,46 @@
 
 #include "lib/session/session.h"
 
+/* The place of piece V in the flat buffer: is it there at all? */
+static bool in_headers(const struct tx *tx, const struct iovec *v, size_t *ret_at)
+{
+	*ret_at = (uintptr_t)v->iov_base - (uintptr_t)tx->headers;
+	return tx->headers && *ret_at < tx->headers_size;
+}
+
+/* A queue that never runs empty is not reset: what was sent gives its place to what comes,
+ * once it is half of all, so that a byte is moved once on average. */
+static void reuse_headers(struct tx *tx)
+{
+	size_t sent = tx->headers_len, at;
+
+	for (size_t i = tx->iov_len; i-- > tx->iov_first;)
+		if (in_headers(tx, &tx->iov[i], &at))
+			sent = at;
+	if (!sent || sent < tx->headers_len - sent)
+		return;
+	for (size_t i = tx->iov_first; i < tx->iov_len; i++)
+		if (in_headers(tx, &tx->iov[i], &at))
+			tx->iov[i].iov_base = tx->headers + at - sent;
+	tx->headers_len -= sent;
+	memmove(tx->headers, tx->headers + sent, tx->headers_len);
+}
+
+static void reuse_iov(struct tx *tx)
+{
+	size_t left = tx->iov_len - tx->iov_first;
+
+	if (!tx->iov_first || tx->iov_first < left)
+		return;
+	memmove(tx->iov, tx->iov + tx->iov_first, left * sizeof(*tx->iov));
+	tx->iov_first = 0;
+	tx->iov_len = left;
+}
+
 /* Grow the flat buffer.  Pieces that lie in it move along. */
 static int grow_headers(struct tx *tx, size_t len)
 {
-	size_t size = tx->headers_size ? tx->headers_size : 1024;
+	size_t size = tx->headers_size ? tx->headers_size : 1024, at;
 	uint8_t *to, *from = tx->headers;
 
 	while (size < tx->headers_len + len)
@@ -20,12 +56,9 @@ static int grow_headers(struct tx *tx, size_t len)
 		return -ENOMEM;
 	if (tx->headers_len)
 		memcpy(to, from, tx->headers_len);
-	for (size_t i = tx->iov_first; i < tx->iov_len; i++) {
-		uintptr_t at = (uintptr_t)tx->iov[i].iov_base - (uintptr_t)from;
-
-		if (from && at < tx->headers_size)
+	for (size_t i = tx->iov_first; i < tx->iov_len; i++)
+		if (in_headers(tx, &tx->iov[i], &at))
 			tx->iov[i].iov_base = to + at;
-	}
 	free(from);
 	tx->headers = to;
 	tx->headers_size = size;
@@ -46,8 +79,11 @@ static int grow_iov(struct tx *tx)
 
 static int append_piece(struct tx *tx, void *base, size_t len)
 {
-	if (tx->iov_len == tx->iov_size && grow_iov(tx) < 0)
-		return -ENOMEM;
+	if (tx->iov_len == tx->iov_size) {
+		reuse_iov(tx);
+		if (tx->iov_len == tx->iov_size && grow_iov(tx) < 0)
+			return -ENOMEM;
+	}
 	tx->iov[tx->iov_len++] = (struct iovec) { base, len };
 	tx->queued += len;
 	return 0;
@@ -58,6 +94,8 @@ uint8_t *tx_reserve(struct tx *tx, size_t len)
 	struct iovec *last = tx_pending(tx) ? &tx->iov[tx->iov_len - 1] : NULL;
 	uint8_t *p;
 
+	if (tx->headers_len + len > tx->headers_size)
+		reuse_headers(tx);
 	if (tx->headers_len + len > tx->headers_size && grow_headers(tx, len) < 0)
 		return NULL;
 	p = tx->headers + tx->headers_len;

@@ -288,6 +288,28 @@ def test_failed_read_leaves_zeroes_not_old_memory(connected):
     assert data.raw == bytes(600)
 
 
+def unread(h, name, **how):
+    """What is in the buffer when the read fails before it was sent."""
+    data = buffer(b"secret" * 100)
+    last = {"pread_structured": [Callback(CHUNK), 0], "aio_pread": [completion(), 0],
+            "aio_pread_structured": [Callback(CHUNK), completion(), 0]}.get(name, [0])
+    with pytest.raises(NbdError):
+        h.call(name, data, 600, how.get("offset", 0), *last)
+    return data.raw
+
+
+READS = ["pread", "pread_structured", "aio_pread", "aio_pread_structured"]
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_that_fails_before_it_is_sent_leaves_zeroes(connected, handle, name):
+    _, h = connected()
+    assert unread(handle(), name) == bytes(600)
+    assert unread(h, name, offset=1 << 50) == bytes(600)
+    h.set_pread_initialize(False)
+    assert unread(h, name, offset=1 << 50) == b"secret" * 100
+
+
 def test_without_initialising_the_buffer_is_left_alone(connected):
     _, h = connected({"pread_initialize": False}, any_command=pieces.command_error(5))
     data = buffer(b"secret" * 100)

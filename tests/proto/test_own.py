@@ -359,6 +359,17 @@ def test_failed_read_leaves_zeroes_in_every_vector(connected):
     assert block.raw == bytes(600)
 
 
+@pytest.mark.parametrize("name", ["preadv", "aio_preadv"])
+def test_vectors_of_a_read_that_is_never_sent_are_zeroes(connected, handle, name):
+    _, h = connected()
+    last = [0] if name == "preadv" else [completion(), 0]
+    for h, offset in ((h, 1 << 50), (handle(), 0)):
+        block = buffer(b"secret" * 100)
+        vectors = cut(block, [100, 0, 200, 300])
+        fails(h, name, vectors, 4, offset, *last)
+        assert block.raw == bytes(600)
+
+
 @pytest.mark.parametrize("name", ["preadv", "pwritev"])
 @pytest.mark.parametrize("lengths, offset, code", [
     ([], 0, errno.EINVAL), ([0, 0], 0, errno.EINVAL),

@@ -1,4 +1,7 @@
 #include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "lib/session/session.h"
 #include "tests/unit/unit.h"
@@ -185,6 +188,171 @@ TEST(queue_can_be_taken_back)
 	CHECK_INT(queued_byte(&tx, 9), '9');
 	CHECK_INT(queued_byte(&tx, 10), 'x');
 	tx_free(&tx);
+}
+
+/* Takes all but what is at least LEFT_UNSENT of the end. */
+#define LEFT_UNSENT 2000
+
+static size_t fake_seen;
+
+static ssize_t fake_send(struct transport *t, const struct iovec *iov, size_t n)
+{
+	size_t all = 0, len;
+
+	for (size_t i = 0; i < n; i++)
+		all += iov[i].iov_len;
+	len = all > LEFT_UNSENT ? all - LEFT_UNSENT : 0;
+	/* The queue is of bytes that count up. */
+	for (size_t i = 0, left = len; left; i++)
+		for (size_t j = 0; j < iov[i].iov_len && left; j++, left--)
+			CHECK_INT(((uint8_t *)iov[i].iov_base)[j], fake_seen++ % 256);
+	return len ? (ssize_t)len : -EAGAIN;
+}
+
+static const struct transport_ops fake_ops = { .send = fake_send };
+
+static void put(struct tx *tx, size_t *at, size_t len)
+{
+	uint8_t *p = tx_reserve(tx, len);
+
+	for (size_t i = 0; i < len; i++)
+		p[i] = (uint8_t)(*at)++;
+}
+
+static void check_busy_queue(size_t payload_len)
+{
+	struct nbd_handle *h = handle();
+	static uint8_t data[512];
+	size_t at = 0;
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)i;
+	fake_seen = 0;
+	h->transport.ops = &fake_ops;
+	for (unsigned i = 0; i < 20 * MANY; i++) {
+		put(&h->tx, &at, REQUEST_SIZE);
+		if (i % 3) {
+			CHECK_INT(tx_append_payload(&h->tx, data + at % 256, payload_len), 0);
+			at += payload_len;
+		}
+		CHECK_INT(tx_flush(h), h->tx.queued == 0 ? 0 : -EAGAIN);
+	}
+	CHECK_INT(h->tx.sent, h->tx.queued - LEFT_UNSENT);
+	CHECK_INT(h->tx.sent, fake_seen);
+	CHECK(h->tx.headers_size <= 8192 && h->tx.iov_size <= 512);
+	h->transport = TRANSPORT_NULL;
+	session_free(h);
+}
+
+TEST(queue_that_never_runs_empty_keeps_its_size)
+{
+	check_busy_queue(0);
+	check_busy_queue(1);
+	check_busy_queue(200);
+}
+
+/* Sending and waiting ------------------------------------------------------------- */
+
+/* What the thread of the user's loop, which takes no lock for it, does meanwhile. */
+static struct nbd_handle *asking;
+static unsigned asked;
+
+bool __real_session_in_loop(struct nbd_handle *h);
+bool __wrap_session_in_loop(struct nbd_handle *h);
+
+bool __wrap_session_in_loop(struct nbd_handle *h)
+{
+	bool r = __real_session_in_loop(h);
+
+	if (asking == h)
+		asked = nbd_aio_get_direction(h);
+	return r;
+}
+
+static const struct call a_call = { "unit", STATES_ANY };
+
+/* A handle in the transmission phase, with a loop of the user's own, after a notification. */
+static struct nbd_handle *handle_in_loop(int *ret_peer)
+{
+	struct nbd_handle *h = handle();
+	int fds[2];
+
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	h->call = &a_call;
+	CHECK_INT(session_attach(h, fds[0]), 0);
+	atomic_store(&h->phase, PHASE_TRANSMISSION);
+	h->export.known = true;
+	h->export.size = 1 << 20;
+	session_update_direction(h);
+	h->last_burst = 2;
+	for (unsigned i = 0; i < 8; i++) {
+		CHECK_INT(nbd_aio_get_direction(h), LIBNBD_AIO_DIRECTION_READ);
+		CHECK_INT(session_notify_read(h), 0);
+	}
+	*ret_peer = fds[1];
+	return h;
+}
+
+TEST(a_loop_that_comes_back_sends_what_was_queued_meanwhile)
+{
+	struct command_spec s = { .type = NBD_CMD_READ, .count = 512, .buf = (char[512]) {} };
+	int peer;
+	struct nbd_handle *h = handle_in_loop(&peer);
+
+	CHECK(command_issue(h, &s) > 0);
+	CHECK_INT(h->tx.sent, 0);
+	CHECK_INT(nbd_aio_get_direction(h), LIBNBD_AIO_DIRECTION_BOTH);
+	close(peer);
+	session_free(h);
+}
+
+TEST(a_loop_that_asked_too_early_leaves_no_request_behind)
+{
+	struct command_spec s = { .type = NBD_CMD_READ, .count = 512, .buf = (char[512]) {} };
+	int peer;
+	struct nbd_handle *h = handle_in_loop(&peer);
+
+	asking = h;
+	CHECK(command_issue(h, &s) > 0);
+	CHECK_INT(asked, LIBNBD_AIO_DIRECTION_READ);
+	CHECK_INT(h->tx.sent, REQUEST_SIZE);
+	close(peer);
+	session_free(h);
+}
+
+TEST(notifications_leave_connecting_to_the_thread_that_waits_for_it)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct nbdd_address a = { .len = sizeof(in) };
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+	struct nbd_handle *h = handle();
+
+	CHECK(bind(listener, (struct sockaddr *)&in, sizeof(in)) == 0 && listen(listener, 1) == 0);
+	CHECK(getsockname(listener, (struct sockaddr *)&in, &a.len) == 0);
+	memcpy(&a.addr, &in, sizeof(in));
+	h->call = &a_call;
+	CHECK_INT(session_dial(h, &a, 1), 0);
+	h->polling = true;
+	CHECK_INT(session_notify_write(h), 0);
+	CHECK(h->dial && atomic_load(&h->phase) == PHASE_CONNECTING);
+	h->polling = false;
+	while (h->dial)
+		CHECK(session_notify_write(h) == 0);
+	CHECK_INT(atomic_load(&h->phase), PHASE_HELLO);
+	close(listener);
+	session_free(h);
+}
+
+TEST(closing_writes_to_no_buffer_of_the_user)
+{
+	struct nbd_handle *h = handle();
+	uint8_t buf[16] = { 1, 2, 3 };
+
+	h->rx.command = command_new(h);
+	h->rx.dst = buf;
+	h->rx.left = sizeof(buf);
+	session_free(h);
+	CHECK_INT(buf[0], 1);
 }
 
 /* States -------------------------------------------------------------------------- */
