@@ -181,6 +181,7 @@ int kernel_reconnect(struct device *d, uint64_t dead_timeout_usec)
 
 int kernel_configure(struct device *d, uint64_t dead_timeout_usec)
 {
+	bool timeout = d->timeout_due && device_links_alive(d);	/* it is the queue's */
 	struct kernel_call *c;
 	int r = call_new(d, CALL_CONFIGURE, &c);
 
@@ -188,12 +189,11 @@ int kernel_configure(struct device *d, uint64_t dead_timeout_usec)
 		return r;
 	c->reconnect = (struct nbdk_reconnect){
 		.index = (unsigned)d->index,
-		.timeout_sec = !d->timeout_due ? 0 : timeout_sec(d) ? timeout_sec(d)
-								    : NBDK_TIMEOUT_OFF,
+		.timeout_sec = !timeout ? 0 : timeout_sec(d) ? timeout_sec(d) : NBDK_TIMEOUT_OFF,
 		.dead_conn_timeout_sec = dead_conn_timeout_sec(dead_timeout_usec),
 		.identifier = c->identifier,
 	};
-	d->timeout_due = false;
+	d->timeout_due &= !timeout;
 	return call_submit(c);
 }
 

@@ -241,15 +241,20 @@ void links_grow(struct device *d)
 		device_log(d, LOG_WARNING, "cannot start the read that precedes growing");
 }
 
-/* Newer kernels freeze the queue for a setting: only while a link lives. */
+/* Newer kernels freeze the queue for a setting: only while a link lives.  How long requests
+ * wait for one is none of the queue's, and is told at any time. */
 void links_restore(struct device *d)
 {
-	if (device_links_alive(d) == 0 || d->move || d->detach_wanted)
+	bool alive = device_links_alive(d);
+
+	if (d->move || d->detach_wanted)
 		return;
-	if (!d->waits_longer && !d->timeout_due)
-		errand_settings_due(d);		/* which a new timeout would undo */
-	else if (!d->call && kernel_configure(d, d->keys.dead_timeout_usec) >= 0)
+	if (!d->waits_longer && !(alive && d->timeout_due)) {
+		if (alive)
+			errand_settings_due(d);	/* which a new timeout would undo */
+	} else if (!d->call && kernel_configure(d, d->keys.dead_timeout_usec) >= 0) {
 		d->waits_longer = false;
+	}
 }
 
 enum device_state links_resume(struct device *d)
@@ -313,6 +318,8 @@ enum device_state link_kernel_done(struct device *d, const struct event_detail *
 		links_grow(d);
 	} else if (state == STATE_DEGRADED) {
 		retry_now(d);
+	} else {
+		links_restore(d);	/* changed again meanwhile */
 	}
 	hand_over(d);
 	return state;

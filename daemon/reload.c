@@ -208,8 +208,12 @@ static void change(struct reload *r, struct device *d, const struct conf_device 
 	if (conf_change_of(differ) >= CONF_RECONNECT) {
 		start_move(r, d, &keys, row);
 	} else if (differ) {
+		bool waits = device_is_out(d) &&
+			     d->keys.dead_timeout_usec != keys.dead_timeout_usec;
+
 		change_live(d, &keys);
-		tell(row, "changed", "");
+		tell(row, "changed", waits ? "what waits for the server already, and all behind "
+					     "it, keeps the former dead-timeout" : "");
 	}
 	fixed = json_object_object_get(row, "fixed");
 	if (json_object_array_length(fixed))

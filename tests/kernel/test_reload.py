@@ -95,9 +95,13 @@ def test_devices_follow_their_configuration(guest, daemon):
         assert daemon.status('one')['uri'] == b.uri and since(daemon, 'one') == last
         w.finish()
 
-        # With its server gone for good, the file may name another.
-        config.change(one={'uri': b.uri})
+        # A dead-timeout that is changed in an outage counts in it, and with the server gone for
+        # good the file may name another.
+        config.change(one={'uri': b.uri, 'dead_timeout': '1h'})
         b.kill()
+        daemon.wait_state('one', 'reconnecting')
+        rows = config.change(one={'dead_timeout': '1s'})
+        assert action(rows) == {'one': 'changed'} and 'already' in rows['one']['message']
         reader = guest.spawn(['dd', 'if=/dev/nbd5', 'of=/dev/null', 'bs=4k', 'count=1',
                               'iflag=direct'])
         daemon.wait_state('one', 'failing')
