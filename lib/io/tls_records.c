@@ -53,12 +53,27 @@ static int get_ways(struct tls *s)
 	return 0;
 }
 
+/* RFC 8446, 4.6.3: a key update that requests another is answered before the next data.
+ * gnutls would do so when it makes that record. */
+static int on_key_update(gnutls_session_t session, unsigned type, unsigned when,
+			 unsigned incoming, const gnutls_datum_t *message)
+{
+	struct tls *s = gnutls_session_get_ptr(session);
+
+	if (incoming && message->size == 1 && message->data[0] == 1)
+		s->update_wanted = true;
+	return 0;
+}
+
 void tls_records_begin(struct tls *s)
 {
 	/* In the middle of a record is no place to begin. */
 	if (s->header_len || s->record_left || gnutls_record_check_pending(s->session))
 		return;
 	s->own = get_ways(s) == 0;
+	if (s->own)
+		gnutls_handshake_set_hook_function(s->session, GNUTLS_HANDSHAKE_KEY_UPDATE,
+						   GNUTLS_HOOK_PRE, on_key_update);
 }
 
 void tls_records_end(struct tls *s)
@@ -179,11 +194,12 @@ size_t tls_records_receive(struct tls *s, uint8_t *to, size_t len)
 	return got;
 }
 
-/* Another key, before the present one is worn out. */
+/* Another key, before the present one is worn out, or because the server wants it. */
 static int renew_key(struct tls *s)
 {
 	int r = set_sequences(s);
 
+	s->update_wanted = false;
 	if (r == 0)
 		r = gnutls_session_key_update(s->session, 0);
 	if (r < 0)
@@ -199,7 +215,8 @@ ssize_t tls_records_send(struct tls *s, struct tls_cursor *c)
 	uint8_t *record;
 	ssize_t r;
 
-	if (s->send.sequence >= s->send.limit - 1 && (r = renew_key(s)) < 0)
+	if ((s->update_wanted || s->send.sequence >= s->send.limit - 1) &&
+	    (r = renew_key(s)) < 0)
 		return r;
 	prefix = record_prefix(&s->send);
 	if (buffer_reserve(&s->out, prefix + RECORD_PLAIN_MAX + RECORD_SUFFIX_MAX) < 0)

@@ -36,6 +36,7 @@ struct tls {
 	size_t in_first, in_len;	/* bytes of `in` that gnutls has not taken */
 	/* Records of our own making: see tls_records.c. */
 	bool own;
+	bool update_wanted;		/* the server changed its key and asks for ours, too */
 	struct record_way receive, send;
 	size_t feed;			/* bytes of `in` that gnutls may take */
 	size_t plain_first, plain_len;	/* data in `stage` that nobody has taken yet */

@@ -344,6 +344,15 @@ static int connect_upstream(const char *upstream, uint32_t flags)
 	return fd;
 }
 
+/* Each key that the client takes, as a line of output. */
+static int on_key_update(gnutls_session_t session, unsigned type, unsigned when,
+			 unsigned incoming, const gnutls_datum_t *message)
+{
+	if (incoming && dprintf(STDOUT_FILENO, "client changed its key\n") < 0)
+		return GNUTLS_E_PUSH_ERROR;
+	return 0;
+}
+
 static void check(int r)
 {
 	if (r < 0)
@@ -396,6 +405,8 @@ static void handshake(struct front *f, const char *credentials, const char *prio
 	} while (r < 0 && !gnutls_error_is_fatal(r));
 	if (r < 0)
 		exit(0);
+	gnutls_handshake_set_hook_function(f->session, GNUTLS_HANDSHAKE_KEY_UPDATE,
+					   GNUTLS_HOOK_PRE, on_key_update);
 }
 
 static void serve(int fd, char **argv, const struct event *e, size_t n)

@@ -40,6 +40,7 @@ def connected(host, keys):
         h.set_tls_username('alice')
         h.connect_unix(made[-2].socket)
         assert h.get_tls_negotiated() == 1
+        h.front = made[-2]
         return h
     yield make
     for m in reversed(made):
@@ -103,6 +104,21 @@ def test_data_with_each_cipher(connected, priority):
                                       '1.3 AES-128-CCM'])
 def test_keys_that_change_and_tickets_disturb_nothing(connected, priority, events):
     h = connected(priority, *events)
+    write_and_read_back(h)
+    h.shutdown(0)
+
+
+@pytest.mark.parametrize('events, answers', [
+    (['=20:keyupdate'], 0), (['=20:keyupdate-both'], 1),
+    (['=20:keyupdate-both', '=24:ticket', '=30:keyupdate-both'], 2)], ids=str)
+@pytest.mark.parametrize('priority', ['1.3 AES-128-GCM', '1.3 CHACHA20-POLY1305',
+                                      '1.3 AES-128-CCM'])
+def test_a_key_update_that_wants_one_in_return_gets_it(connected, priority, events, answers):
+    """RFC 8446, 4.6.3: before the next data."""
+    h = connected(priority, *events)
+    for i in range(40):
+        h.read(0, 512)
+    assert h.front.process.output.count('client changed its key\n') == answers
     write_and_read_back(h)
     h.shutdown(0)
 
