@@ -89,8 +89,7 @@ void followers_tell(struct manager *m, const struct news *n)
 		return;
 	all->ring[all->told++ % NEWS_KEPT] = *n;
 	for (size_t i = 0; i < all->n; i++)
-		if (!varlink_call_pending(all->list[i]->call))
-			go_on(all->list[i]->call, all->list[i]);
+		varlink_call_wake(all->list[i]->call);
 }
 
 static void follower_gone(struct varlink_call *call, void *userdata)

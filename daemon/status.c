@@ -287,31 +287,71 @@ struct watcher {
 	struct varlink_call *call;
 	char name[CONF_NAME_MAX + 1];	/* of the one device; empty: all */
 	bool lost;			/* it went without having been detached */
+	bool due;			/* to be told, when it has read what it was */
 };
 
 struct watchers {
 	struct watcher list[WATCHERS_MAX];
 	size_t n;
+	struct json_object *all;	/* what those who watch all devices are told; or NULL */
 };
 
-/* A device that has gone is told of by an empty list. */
-static void tell_watcher(struct manager *m, const struct watcher *w)
+static void forget_all(struct watchers *w)
 {
-	const struct device *d = w->name[0] ? manager_find_named(m, w->name) : NULL;
+	json_object_put(w->all);
+	w->all = NULL;
+}
 
-	varlink_call_notify(w->call, w->name[0] && !d ? status_gone(w->lost)
-						      : status_reply(m, d));
+static struct json_object *all_devices(struct manager *m)
+{
+	struct watchers *w = m->watchers;
+	bool more = false;
+
+	if (!w->all)
+		w->all = status_reply(m, NULL);
+	struct json_object *all = json_object_get(w->all);
+
+	for (size_t i = 0; i < w->n; i++)
+		more |= w->list[i].due && !w->list[i].name[0];
+	if (!more)
+		forget_all(w);
+	return all;
+}
+
+static struct watcher *find_watcher(struct watchers *w, const struct varlink_call *call)
+{
+	for (size_t i = 0; i < w->n; i++)
+		if (w->list[i].call == call)
+			return &w->list[i];
+	return NULL;
+}
+
+/* In the turn of its client, which has read all.  A device that has gone is told of by an
+ * empty list. */
+static void tell_watcher(struct varlink_call *call, void *userdata)
+{
+	struct manager *m = userdata;
+	struct watcher *w = find_watcher(m->watchers, call);
+	const struct device *d;
+
+	if (!w || !w->due)
+		return;
+	w->due = false;
+	d = w->name[0] ? manager_find_named(m, w->name) : NULL;
+	varlink_call_notify(call, !w->name[0] ? all_devices(m) : d ? status_reply(m, d)
+			    : status_gone(w->lost));
 }
 
 static void watcher_gone(struct varlink_call *call, void *userdata)
 {
-	struct watchers *w = userdata;
+	struct manager *m = userdata;
+	struct watchers *all = m->watchers;
+	struct watcher *w = find_watcher(all, call);
 
-	for (size_t i = 0; i < w->n; i++)
-		if (w->list[i].call == call) {
-			w->list[i] = w->list[--w->n];
-			break;
-		}
+	if (w)
+		*w = all->list[--all->n];
+	if (!all->n)
+		forget_all(all);
 	varlink_call_drop(call);
 }
 
@@ -326,11 +366,11 @@ int status_watch(struct manager *m, struct varlink_call *call, const char *name)
 	if (m->watchers->n == WATCHERS_MAX)
 		return -EBUSY;
 	w = &m->watchers->list[m->watchers->n++];
-	w->call = call;
-	w->lost = false;
+	*w = (struct watcher){ .call = call, .due = true };
 	snprintf(w->name, sizeof(w->name), "%s", name ? name : "");
-	varlink_call_set_gone(call, watcher_gone, m->watchers);
-	tell_watcher(m, w);
+	forget_all(m->watchers);
+	varlink_call_set_gone(call, watcher_gone, m);
+	varlink_call_set_drained(call, tell_watcher, m);
 	return 0;
 }
 
@@ -374,6 +414,18 @@ static void tell_systemd(const struct manager *m)
 	(void)notify_send(m->notify, text);	/* the next one will do */
 }
 
+/* Whoever reads slowly is told the state at the time when it has read. */
+static void wake_watchers(struct watchers *w)
+{
+	if (!w)
+		return;
+	forget_all(w);
+	for (size_t i = 0; i < w->n; i++) {
+		w->list[i].due = true;
+		varlink_call_wake(w->list[i].call);
+	}
+}
+
 static int on_change(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct manager *m = userdata;
@@ -381,8 +433,7 @@ static int on_change(sd_event_source *s, uint64_t usec, void *userdata)
 	m->status_timer = sd_event_source_disable_unref(m->status_timer);
 	tell_systemd(m);
 	manager_load_due(m);
-	for (size_t i = 0; m->watchers && i < m->watchers->n; i++)
-		tell_watcher(m, &m->watchers->list[i]);
+	wake_watchers(m->watchers);
 	return 0;
 }
 

@@ -19,7 +19,8 @@ struct json_object *status_reply(struct manager *m, const struct device *d);
 /* The same of one that has gone; LOST: nobody has asked for that. */
 struct json_object *status_gone(bool lost);
 
-/* A call of Status that wants more: told of every change, at most ten times a second.
+/* A call of Status that wants more: told of every change, at most ten times a second, and of
+ * the last one in any case.
  * NAME: of one device, or NULL.  0, -EBUSY (WATCHERS_MAX), -ENOMEM. */
 struct varlink_call;
 int status_watch(struct manager *m, struct varlink_call *call, const char *name);

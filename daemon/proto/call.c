@@ -172,9 +172,10 @@ void varlink_call_set_gone(struct varlink_call *call,
 	call->gone_userdata = userdata;
 }
 
-bool varlink_call_pending(const struct varlink_call *call)
+void varlink_call_wake(struct varlink_call *call)
 {
-	return call->connection && call->connection->out.len;
+	if (call->connection)
+		varlink_connection_wake(call->connection);
 }
 
 void varlink_call_set_drained(struct varlink_call *call,

@@ -16,7 +16,7 @@
 #include "lib/util/fd.h"
 
 #define READ_CHUNK	(16u << 10)
-#define CALLS_PER_TURN	16		/* then other clients have theirs */
+#define STEPS_PER_TURN	16		/* then other clients have theirs */
 
 /* Bring the server's total up to date; false: the client may not have that much. */
 static bool count_memory(struct varlink_connection *c)
@@ -185,7 +185,8 @@ static void await_input(struct varlink_connection *c)
 	await(c, EPOLLIN, c->in.len ? VARLINK_HALF_USEC : USEC_INFINITY);
 }
 
-enum step { STEP_AGAIN, STEP_WAIT, STEP_END };
+/* A call costs what its method costs: a turn has one. */
+enum step { STEP_AGAIN, STEP_NEXT_TURN, STEP_WAIT, STEP_END };
 
 /* Send, and if all is sent go on to what comes next. */
 static enum step step_output(struct varlink_connection *c)
@@ -225,7 +226,7 @@ static enum step step_input(struct varlink_connection *c)
 		sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
 		c->in_start += (size_t)len + 1;
 		varlink_call_begin(c, text, (size_t)len);
-		return STEP_AGAIN;
+		return STEP_NEXT_TURN;
 	}
 	if (c->at_end)
 		return step_end(c);
@@ -258,9 +259,12 @@ static enum step step(struct varlink_connection *c)
 
 static void pump(struct varlink_connection *c)
 {
-	for (unsigned i = 0; i < CALLS_PER_TURN; i++)
-		switch (step(c)) {
+	enum step next = STEP_AGAIN;
+
+	for (unsigned i = 0; i < STEPS_PER_TURN && next == STEP_AGAIN; i++)
+		switch (next = step(c)) {
 		case STEP_AGAIN:
+		case STEP_NEXT_TURN:
 			break;
 		case STEP_WAIT:
 			return;
@@ -311,6 +315,19 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* What the server does besides, such as to see a device's connection die, comes before what
+ * it is asked, and who may change something before who may only look. */
+static int set_priorities(struct varlink_connection *c)
+{
+	bool trusted = c->peer.uid == 0 || c->peer.uid == geteuid();
+	int64_t priority = trusted ? VARLINK_PRIORITY_ROOT : VARLINK_PRIORITY;
+	int r = sd_event_source_set_priority(c->io, priority);
+
+	if (r >= 0)
+		r = sd_event_source_set_priority(c->defer, priority);
+	return r < 0 ? r : sd_event_source_set_priority(c->timer, priority);
+}
+
 static int add_sources(struct varlink_connection *c)
 {
 	sd_event *event = c->server->event;
@@ -326,7 +343,7 @@ static int add_sources(struct varlink_connection *c)
 				      c);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
-	return r;
+	return r < 0 ? r : set_priorities(c);
 }
 
 int varlink_connection_new(struct varlink_server *s, int fd, const struct ucred *peer)

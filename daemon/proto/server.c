@@ -146,6 +146,8 @@ int varlink_server_new(sd_event *event, int listen_fd,
 		r = sd_event_add_io(event, &s->listen_io, listen_fd, EPOLLIN, on_listen,
 				    s);
 	if (r >= 0)
+		r = sd_event_source_set_priority(s->listen_io, VARLINK_PRIORITY_ROOT);
+	if (r >= 0)
 		r = sd_event_add_time(event, &s->listen_timer, CLOCK_MONOTONIC, 0, 0,
 				      listen_again, s);
 	if (r >= 0)

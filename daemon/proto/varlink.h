@@ -85,12 +85,12 @@ void varlink_call_drop(struct varlink_call *call);
  * replaced.  0, -EINVAL (more was not asked for), -EMSGSIZE, -ENOMEM. */
 int varlink_call_notify(struct varlink_call *call, struct json_object *params);
 
-/* Does a result still wait for the client to read it? */
-bool varlink_call_pending(const struct varlink_call *call);
 /* Call FN from the event loop whenever all that was sent has been read; it may notify. */
 void varlink_call_set_drained(struct varlink_call *call,
 			      void (*fn)(struct varlink_call *call, void *userdata),
 			      void *userdata);
+/* The same soon, in its client's turn, if all has been read already. */
+void varlink_call_wake(struct varlink_call *call);
 
 bool varlink_call_wants_more(const struct varlink_call *call);
 const struct ucred *varlink_call_peer(const struct varlink_call *call);

@@ -352,6 +352,39 @@ sys.stdin.read()
 
 
 @needs_root
+def test_calls_of_others_come_after_the_servers_work_and_after_root(server):
+    """Counted by calls: all of them lie there when the server goes on."""
+    state = b'{"method":"io.nbdd.Test.State"}\0'
+    with server.connect() as worker, server.connect() as root, as_nobody(f'''
+cs = [Varlink({str(server.path)!r}) for _ in range(20)]
+print(all(c.call('io.nbdd.Test.Echo') for c in cs), flush=True)
+sys.stdin.readline()
+for c in cs:
+    c.raw(200 * b'{{"method":"io.nbdd.Test.Echo"}}\\0')
+print('sent', flush=True)
+for c in cs:
+    assert all(c.receive() for _ in range(200))
+print('read', flush=True)
+''') as p:
+        assert p.stdout.readline() == 'True\n'
+        os.kill(server.process.pid, signal.SIGSTOP)
+        print(file=p.stdin, flush=True)
+        assert p.stdout.readline() == 'sent\n'
+        with server.connect() as late:
+            late.raw(state)
+            root.raw(100 * state)
+            worker.send('io.nbdd.Test.Work')
+            os.kill(server.process.pid, signal.SIGCONT)
+            # Of some twenty events that are there at once; those at hand may come first.
+            begun = late.receive()['parameters']['echoes']
+            echoes = [root.receive()['parameters']['echoes'] for _ in range(100)]
+            assert worker.receive()['parameters']['most'] <= 1
+        assert p.stdout.readline() == 'read\n'
+    assert echoes[-1] - echoes[0] <= 1 and echoes[0] <= 21 and begun <= 21
+    assert server.state()['echoes'] == 20 * 201
+
+
+@needs_root
 @pytest.mark.skipif(SANITIZED, reason='a sanitizer keeps what was freed')
 def test_memory_is_bounded_whatever_all_clients_send(server):
     # Each client sends nearly a mebibyte and does not finish.

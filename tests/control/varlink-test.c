@@ -21,6 +21,11 @@ struct test {
 	uint64_t gone;			/* calls whose clients left */
 	uint64_t ticks;
 	size_t notify_size;
+	uint64_t echoes;
+	sd_event_source *work;		/* what a server does besides answering */
+	struct varlink_call *worker;
+	unsigned rounds;		/* of it that are left */
+	uint64_t seen, most;		/* echoes at the last one; between two of them */
 };
 
 static struct json_object *number(const char *key, uint64_t value)
@@ -34,6 +39,9 @@ static struct json_object *number(const char *key, uint64_t value)
 /* Replies its own parameters. */
 static void echo(struct varlink_call *call, struct json_object *params, void *userdata)
 {
+	struct test *t = userdata;
+
+	t->echoes++;
 	varlink_call_reply(call, json_object_get(params));
 }
 
@@ -155,6 +163,30 @@ static void stop_watch(struct varlink_call *call, struct json_object *params, vo
 	varlink_call_reply(call, NULL);
 }
 
+static int on_work(sd_event_source *source, void *userdata)
+{
+	struct test *t = userdata;
+
+	t->most = MAX(t->most, t->echoes - t->seen);
+	t->seen = t->echoes;
+	if (--t->rounds)
+		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	varlink_call_reply(STEAL_PTR(t->worker), number("most", t->most));
+	return 0;
+}
+
+/* Works for 50 rounds of the loop, and replies how many echoes came at most in between. */
+static void work(struct varlink_call *call, struct json_object *params, void *userdata)
+{
+	struct test *t = userdata;
+
+	t->worker = call;
+	t->rounds = 50;
+	t->most = 0;
+	t->seen = t->echoes;
+	sd_event_source_set_enabled(t->work, SD_EVENT_ONESHOT);
+}
+
 static void state(struct varlink_call *call, struct json_object *params, void *userdata)
 {
 	struct test *t = userdata;
@@ -162,6 +194,7 @@ static void state(struct varlink_call *call, struct json_object *params, void *u
 
 	json_object_object_add(o, "held", json_object_new_boolean(t->held != NULL));
 	json_object_object_add(o, "ticks", json_object_new_uint64(t->ticks));
+	json_object_object_add(o, "echoes", json_object_new_uint64(t->echoes));
 	varlink_call_reply(call, o);
 }
 
@@ -202,6 +235,7 @@ static const struct varlink_method methods[] = {
 	{ "Watch", false, watch },	{ "StopWatch", false, stop_watch },
 	{ "State", false, state },	{ "OddText", false, odd_text },
 	{ "Drop", false, drop },	{ "Typed", false, typed },
+	{ "Work", true, work },
 };
 
 static const struct varlink_interface iface = {
@@ -244,6 +278,10 @@ static int run(struct test *t, int fd)
 	if (r >= 0)
 		r = sd_event_source_set_enabled(t->ticker, SD_EVENT_OFF);
 	if (r >= 0)
+		r = sd_event_add_defer(t->event, &t->work, on_work, t);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(t->work, SD_EVENT_OFF);
+	if (r >= 0)
 		r = varlink_server_new(t->event, fd, &iface, t, &server);
 	if (r < 0)
 		return r;
@@ -253,6 +291,7 @@ static int run(struct test *t, int fd)
 	if (t->held)
 		varlink_call_drop(t->held);
 	sd_event_source_unref(t->ticker);
+	sd_event_source_unref(t->work);
 	sd_event_unref(t->event);
 	return r;
 }
