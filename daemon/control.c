@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/errand.h"
@@ -22,6 +21,7 @@
 #include "daemon/status.h"
 #include "daemon/transitions.h"
 #include "lib/util/cleanup.h"
+#include "lib/util/fd.h"
 
 #define CONTROL_BACKLOG 64
 
@@ -298,21 +298,17 @@ static const struct varlink_interface interface = {
 /* The file is ours by the lock on the runtime directory: a stale one may go. */
 static int listen_on(const char *path)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	_cleanup_close_ int fd = -1;
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int r;
 
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(addr.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	if (unlink(path) < 0 && errno != ENOENT)
 		return -errno;
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	    chmod(path, 0666) < 0 || listen(fd, CONTROL_BACKLOG) < 0)
-		return -errno;
-	return STEAL_FD(fd);
+	r = fd_bind_unix(fd, path, 0666);
+	if (r >= 0 && listen(fd, CONTROL_BACKLOG) < 0)
+		r = -errno;
+	return r < 0 ? r : STEAL_FD(fd);
 }
 
 static void on_varlink_log(const char *text, void *userdata)

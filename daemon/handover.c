@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -25,6 +24,7 @@
 #include "daemon/store.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
+#include "lib/util/fd.h"
 
 #define LOOK_USEC	(5 * USEC_PER_MSEC)
 #define LOOK_AGAIN_USEC	(200 * USEC_PER_MSEC)
@@ -313,22 +313,22 @@ static int on_successor(sd_event_source *s, int fd, uint32_t revents, void *user
 /* A name of its own first: the predecessor's socket may still stand under the right one. */
 static int listen_on(const char *runtime_dir)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	char path[sizeof(a.sun_path)];
+	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)], fresh[sizeof(path)];
 	_cleanup_close_ int fd = -1;
+	int r;
 
 	if ((size_t)snprintf(path, sizeof(path), "%s/" PASSING_SOCKET, runtime_dir) >=
 	    sizeof(path) - 4)
 		return -ENAMETOOLONG;
-	snprintf(a.sun_path, sizeof(a.sun_path), "%.*s.new", (int)sizeof(path) - 5, path);
+	snprintf(fresh, sizeof(fresh), "%.*s.new", (int)sizeof(path) - 5, path);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	unlink(a.sun_path);
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chmod(a.sun_path, 0600) < 0 ||
-	    listen(fd, 1) < 0 || rename(a.sun_path, path) < 0)
-		return -errno;
-	return STEAL_FD(fd);
+	unlink(fresh);
+	r = fd_bind_unix(fd, fresh, 0600);
+	if (r >= 0 && (listen(fd, 1) < 0 || rename(fresh, path) < 0))
+		r = -errno;
+	return r < 0 ? r : STEAL_FD(fd);
 }
 
 int handover_listen(struct manager *m, int lock, struct handover **ret)

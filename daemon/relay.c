@@ -166,7 +166,8 @@ int relay_marks_open(const char *runtime_dir)
 
 	if ((size_t)snprintf(path, sizeof(path), "%s/relays", runtime_dir) >= sizeof(path))
 		return -ENAMETOOLONG;
-	fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+		  0600);
 	return fd < 0 ? -errno : fd;
 }
 

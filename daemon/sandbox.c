@@ -89,6 +89,7 @@ static int open_high(const char *path, int flags)
 
 static int open_empty(const char *runtime_dir)
 {
+	_cleanup_close_ int fd = -1;
 	struct stat st;
 	char path[4096];
 
@@ -96,8 +97,10 @@ static int open_empty(const char *runtime_dir)
 		return -ENAMETOOLONG;
 	/* Whatever the umask, for those who enter it are nobody; an older nbdd may have made it,
 	 * and may have been another user. */
-	if ((mkdir(path, 0555) < 0 && errno != EEXIST) || lstat(path, &st) < 0 ||
-	    ((st.st_mode & 07777) != 0555 && chmod(path, 0555) < 0)) {
+	if (mkdir(path, 0555) == 0 || errno == EEXIST)
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 ||
+	    ((st.st_mode & 07777) != 0555 && fchmod(fd, 0555) < 0)) {
 		log_error("cannot make %s: %s", path, strerror(errno));
 		return -errno;
 	}

@@ -1,4 +1,4 @@
-/* File descriptors: closing, flags, and sending them over a Unix socket. */
+/* File descriptors: closing, flags, names of Unix sockets, and sending over these. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,6 +16,10 @@ int fd_close(int fd);
 /* 0 or -errno. */
 int fd_set_nonblock(int fd, bool on);
 int fd_set_cloexec(int fd, bool on);
+
+/* Bind the Unix socket FD to PATH, whose mode is MODE from its first moment on: who may write
+ * into the directory cannot have another file changed instead.  0 or -errno. */
+int fd_bind_unix(int fd, const char *path, mode_t mode);
 
 /* Send LEN > 0 bytes and N_FDS descriptors in one message over a Unix socket.
  * 0, or -errno (-EMSGSIZE when only a part went out). */

@@ -2,7 +2,10 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/util/buffer.h"
@@ -311,6 +314,32 @@ TEST(fd_flags_are_set_and_cleared)
 	CHECK_INT(fd_set_cloexec(fd, false), 0);
 	CHECK(!(fcntl(fd, F_GETFD) & FD_CLOEXEC));
 	CHECK_INT(fd_set_nonblock(-1, true), -EBADF);
+}
+
+/* A connect needs the right to write; without a chmod, which would follow a link. */
+TEST(a_unix_socket_has_its_mode_from_the_first_moment_whatever_the_umask)
+{
+	static const mode_t modes[] = { 0666, 0600 };
+	char directory[] = "/tmp/nbdd-unit.XXXXXX", path[256];
+	struct stat st;
+
+	CHECK(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/socket", directory);
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		mode_t old = umask(077);
+
+		CHECK_INT(fd_bind_unix(fd, path, modes[i]), 0);
+		CHECK_INT(umask(old), 077);
+		CHECK_INT(stat(path, &st), 0);
+		CHECK_INT(st.st_mode, S_IFSOCK | modes[i]);
+		CHECK_INT(fd_bind_unix(fd, path, 0600), -EADDRINUSE);
+		CHECK_INT(unlink(path), 0);
+	}
+	CHECK_INT(rmdir(directory), 0);
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	CHECK_INT(fd_bind_unix(-1, path, 0600), -ENAMETOOLONG);
 }
 
 TEST(nonblocking_reads_do_not_wait)
