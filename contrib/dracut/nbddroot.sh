@@ -6,4 +6,4 @@ modprobe -q tls
 if [ -d /run/systemd/system ]; then
     systemctl start nbdd-initrd.service
 fi
-nbdctl boot /run/nbdd/cmdline
+nbdctl boot /run/nbdd-root/cmdline

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Sourced by dracut: does the kernel's command line name devices of ours?
-mkdir -p /run/nbdd
-getcmdline >/run/nbdd/cmdline
-nbdctl boot --print /run/nbdd/cmdline >/run/nbdd/boot.conf
+# In /run/nbdd others than root may write, once the system runs.
+mkdir -p /run/nbdd-root
+getcmdline >/run/nbdd-root/cmdline
+nbdctl boot --print /run/nbdd-root/cmdline >/run/nbdd-root/boot.conf
 if [ $? != 4 ]; then
-    eval "$(nbdctl boot --dracut /run/nbdd/cmdline)"
+    eval "$(nbdctl boot --dracut /run/nbdd-root/cmdline)"
     if [ -n "$nbdd_root" ]; then
-        : >/run/nbdd/root       # for nbdd-generator
+        : >/run/nbdd-root/mark  # for nbdd-generator
         # root=nbd: is the disk itself; with netroot= the root may be a partition.
         case $root in
         nbd:* | nbd://* | nbds://* | '') root=block:$nbdd_root ;;

@@ -60,19 +60,22 @@ static void print_dracut(const struct conf_boot *b)
 
 /* ---- attaching --------------------------------------------------------------------- */
 
-/* The daemon reads it, and so do people who wonder. */
+/* The daemon reads it, and so do people who wonder.  In RUNTIME_DIR itself others than root
+ * may write, once the system runs. */
 static int write_conf(const struct cli *cli, const struct conf *c, char **ret_path)
 {
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *directory = NULL, *path = NULL;
 	mode_t old;
 	FILE *f;
 	int r;
 
-	if (asprintf(&path, "%s/boot.conf", cli->runtime_dir) < 0)
+	if (asprintf(&directory, "%s-root", cli->runtime_dir) < 0 ||
+	    asprintf(&path, "%s/boot.conf", directory) < 0)
 		path = NULL;
-	mkdir(cli->runtime_dir, 0755);
+	cli_must(path);
+	mkdir(directory, 0755);
 	old = umask(077);
-	f = fopen(cli_must(path), "we");
+	f = fopen(path, "we");
 	umask(old);
 	if (!f)
 		return cli_error(cli, CLI_FAILED, "boot: cannot write %s: %s", path,

@@ -42,7 +42,7 @@ class Parsed:
         self.files = {str(f.relative_to(path)): f.read_text()
                       for d in ('run/units', 'etc') for f in (path / d).rglob('*')
                       if f.is_file() and not f.is_symlink()}
-        self.conf = (path / 'run/nbdd/boot.conf').read_text()
+        self.conf = (path / 'run/nbdd-root/boot.conf').read_text()
         self.online = path / 'run/hooks/initqueue/online/90-nbdd.sh'
 
     @property
