@@ -137,7 +137,7 @@ def test_nbdd_works_under_its_unit_and_devices_outlive_it(unit):
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                 env={**os.environ, 'TMPDIR': '/dev/shm'}, start_new_session=True)
         try:
-            wait_until(lambda: uml.poll() is not None, 120, 'the guest to end')
+            wait_until(lambda: uml.poll() is not None, 240, 'the guest to end')
         finally:
             uml.kill()
             uml.wait()
@@ -169,3 +169,6 @@ def test_nbdd_works_under_its_unit_and_devices_outlive_it(unit):
     assert said['state'] == 'success'
     assert said['by_hand'] == '0'
     assert said['root'].split()[1:] == ['0'] * 4
+    for name in ('daemon_in_roots', 'daemon_in_roots_again'):
+        assert 'Read-only file system' in said[name]
+    assert said['root_in_roots'] == '' and said['owner'] == 'nbdd-daemon root'
