@@ -19,6 +19,7 @@
 #include "daemon/save.h"
 #include "daemon/store.h"
 #include "daemon/transitions.h"
+#include "daemon/warrant.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/escape.h"
 
@@ -87,6 +88,7 @@ static int make_device(struct manager *m, struct state *s, const struct nbdk_inf
 	memcpy(d->warning, s->warning, sizeof(d->warning));
 	clean_text(d->ktls.distrust, sizeof(d->ktls.distrust), s->distrust,
 		   strlen(s->distrust));
+	d->unwarranted = !warrant_covers(m, s);
 	d->index_fixed = s->index_fixed;
 	d->detach_forced = s->forced;
 	d->info = s->info;

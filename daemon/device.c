@@ -161,6 +161,7 @@ void device_free(struct device *d)
 	tls_secrets_free(d->secrets);
 	sd_event_source_disable_unref(d->tls_timer);
 	save_close(d);
+	free(d->warrant);
 	fd_close(d->life_fd);
 	target_deinit(&d->target);
 	device_keys_deinit(&d->keys);

@@ -123,6 +123,8 @@ struct device {
 	struct varlink_call *attachers[DEVICE_WAITERS_MAX], *detachers[DEVICE_WAITERS_MAX];
 
 	char warning[DEVICE_REASON_MAX];
+	bool unwarranted;		/* nobody knows that root has named its program */
+	char *warrant;			/* what warrant.h has written of it; NULL: nothing */
 	struct saved *saved;		/* its file; NULL: none */
 	int save_error;			/* of the latest write, 0 or -errno */
 };

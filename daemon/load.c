@@ -9,6 +9,7 @@
 #include "daemon/event.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/programs.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
@@ -61,6 +62,7 @@ static void load(struct manager *m)
 	for (size_t i = 0; i < m->conf->n_devices; i++)
 		if (m->conf->devices[i].automatic)
 			manager_load_device(m, &m->conf->devices[i]);
+	programs_check(m);
 }
 
 static void read_through(const char *path)

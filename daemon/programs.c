@@ -24,6 +24,8 @@
 	"'systemctl start nbdd-programs.socket'"
 #define NOT_IN_FILES "on-event is run only as nbdd.conf or nbdtab has it for this device, which " \
 	"is not as it was attached with: put it there"
+#define UNWARRANTED "on-event does not run: an nbdd that is not root has said what to run, and " \
+	"neither nbdd.conf nor nbdtab has the same for this device: put it there"
 
 /* ---- the process ------------------------------------------------------------------- */
 
@@ -135,12 +137,32 @@ static void count_dropped(struct programs *p, const struct device *d, int r)
 			   "and those that follow are left out");
 }
 
+static bool same(const char *a, const char *b)
+{
+	return strcmp(a ?: "", b ?: "") == 0;
+}
+
+/* As they were read last: false before they are. */
+static bool in_files(const struct device *d)
+{
+	const struct conf *conf = d->manager->conf;
+	const struct conf_device *c = conf ? conf_find_named(conf, d->name) : NULL;
+
+	return c && same(c->keys.on_event, d->keys.on_event) &&
+	       same(c->keys.on_event_user, d->keys.on_event_user);
+}
+
+static bool may_run(const struct device *d)
+{
+	return !d->unwarranted || in_files(d);
+}
+
 void programs_tell(struct device *d, const struct news *n)
 {
 	struct programs *p = d->manager->options.programs;
 	int r;
 
-	if (!d->keys.on_event || !p)
+	if (!d->keys.on_event || !p || (!p->runtime_dir && !may_run(d)))
 		return;
 	r = p->runtime_dir ? tell_service(p, n) : tell_fork(p, d, n);
 	if (r < 0) {
@@ -154,32 +176,27 @@ void programs_tell(struct device *d, const struct news *n)
 
 /* ---- what would be wrong ----------------------------------------------------------- */
 
-static bool same(const char *a, const char *b)
-{
-	return strcmp(a ?: "", b ?: "") == 0;
-}
-
-static bool in_files(const struct device *d)
-{
-	const struct conf_device *c;
-
-	if (!d->manager->conf)
-		return true;		/* not read yet */
-	c = conf_find_named(d->manager->conf, d->name);
-	return c && same(c->keys.on_event, d->keys.on_event) &&
-	       same(c->keys.on_event_user, d->keys.on_event_user);
-}
-
 const char *programs_warning(const struct device *d)
 {
 	const struct programs *p = d->manager->options.programs;
 
 	if (!d->keys.on_event)
 		return NULL;
-	if (!p || !p->runtime_dir)
-		return !p || p->sock < 0 ? ENDED : NULL;
-	if (!in_files(d))
+	if (!p || (!p->runtime_dir && p->sock < 0))
+		return ENDED;
+	if (!p->runtime_dir)
+		return may_run(d) ? NULL : UNWARRANTED;
+	if (d->manager->conf && !in_files(d))
 		return NOT_IN_FILES;
 	return p->sock >= 0 || service_is_there(p->runtime_dir, SERVICE, p->error) ?
 		NULL : NOT_THERE;
+}
+
+void programs_check(const struct manager *m)
+{
+	const struct programs *p = m->options.programs;
+
+	for (size_t i = 0; i < m->n_devices && p && !p->runtime_dir; i++)
+		if (m->devices[i]->keys.on_event && !may_run(m->devices[i]))
+			device_log(m->devices[i], LOG_WARNING, UNWARRANTED);
 }

@@ -14,6 +14,8 @@
 #include "daemon/news.h"
 #include "lib/util/clock.h"
 
+struct manager;
+
 #define PROGRAMS_AT_ONCE	4
 #define PROGRAMS_WAITING	64		/* for their turn, the running ones included */
 #define PROGRAM_LIMIT_USEC	(30 * USEC_PER_SEC)
@@ -50,6 +52,8 @@ void programs_stop(struct programs *p);
 void programs_tell(struct device *d, const struct news *n);
 /* Why D's program would not run, a sentence; or NULL. */
 const char *programs_warning(const struct device *d);
+/* The files have been read: log whose program, of those that were taken over, does not run. */
+void programs_check(const struct manager *m);
 
 /* ---- the process ------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
 #include "daemon/manager.h"
 #include "daemon/status.h"
 #include "daemon/store.h"
+#include "daemon/warrant.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
@@ -148,6 +149,7 @@ void save_device(struct device *d)
 		save_forget(d);
 		return;
 	}
+	warrant_keep(d);
 	if (r >= 0)
 		r = state_format(s, &text, &len);
 	if (r >= 0)
@@ -159,6 +161,7 @@ void save_forget(struct device *d)
 {
 	struct saved *s = d->saved;
 
+	warrant_forget(d);
 	if (!s)
 		return;
 	if (s->file)

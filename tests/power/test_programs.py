@@ -1,4 +1,6 @@
 """`nbdd --serve=programs`: what it runs, for whom, and what it does not."""
+import hashlib
+import json
 import os
 import pwd
 import re
@@ -214,6 +216,69 @@ def test_an_nbdd_that_is_not_root_asks_the_service(users, programs):
         wait_until(lambda: programs.ran()[-1].split()[2:5] == ['detached', '/dev/nbd0', 'dev'],
                    TIMEOUT)
         service.end(signal.SIGKILL)
+        connections.stop()
+
+
+def forged(state, program):
+    """The text of a STATE, with another program."""
+    line, rest = state.split('\n', 1)
+    magic, version, length, _ = line.split()
+    o = json.loads(rest[:int(length)])
+    o['keys']['on-event'] = program
+    text = json.dumps(o)
+    return (f'{magic} {version} {len(text)} {hashlib.sha256(text.encode()).hexdigest()}\n'
+            f'{text}\n')
+
+
+def test_root_runs_of_what_it_takes_over_only_what_root_or_the_files_have_named(users, programs):
+    """Whoever has taken over nbdd-daemon writes its states, and hands over what it likes."""
+    roots = {'on_event': programs.script, 'on_event_user': 'root'}
+    before = len(programs.ran())
+
+    def ran(name):
+        lines = [line.split() for line in programs.ran()[before:]]
+        assert all(line[0] == '0' for line in lines if line[4] != 'dev')
+        return [line[2] for line in lines if line[4] == name]
+
+    with Nbdkit(users) as server:
+        d = Daemon(users, wrapper=user(DAEMON, KEEPS),
+                   config=f'[dev]\nuri = {server.uri}\non-event = {programs.script}\n')
+        users.sh(f'mkdir {d.runtime_dir}; chown {DAEMON}:{DAEMON} {d.runtime_dir}')
+        connections = Connections(users, f'{d.runtime_dir}-connect').start()
+        said = 'theirs: on-event does not run: an nbdd that is not root has said what to run'
+        with d:
+            d.wait_state('dev', 'connected')
+            d.attach(server.uri, name='theirs', **roots)
+            d.replace()                         # by root, from here on
+            d.wrapper = []
+            wait_until(lambda: d.log().count(said) == 1, TIMEOUT)
+            assert said.split(': ')[1] in d.status('theirs')['warnings'][-1]
+            d.attach(server.uri, name='roots', **roots)
+            d.ctl('reconnect', 'theirs')
+            wait_until(lambda: d.status('theirs')['outages']['count'] == 1, TIMEOUT)
+            d.wait_state('theirs', 'connected')
+            for name in ('dev', 'roots'):
+                assert d.status(name)['warnings'] == []
+                d.ctl('reconnect', name)
+            wait_until(lambda: ran('roots') == ['attached', 'outage', 'reconnected'] and
+                       ran('dev') == ['outage', 'reconnected'], TIMEOUT)
+            # The next one knows what root has named, and who has said the rest.
+            d.crash()
+            d.start()
+            wait_until(lambda: ran('roots')[3:] == ['adopted'], TIMEOUT)
+            assert d.log().count(said) == 1 and 'roots: on-event' not in d.log()
+            # Root's own file, by who may write into it; then systemd makes all of them root's.
+            d.crash()
+            path = f'{d.runtime_dir}/devices/roots'
+            users.write(path, forged(users.read(path), '/bin/false'))
+            users.sh(f'chown -R 0:0 {d.runtime_dir}')
+            d.start()
+            assert 'on-event does not run' in d.status('roots')['warnings'][-1]
+            for name in ('roots', 'theirs', 'dev'):
+                d.ctl('detach', name)
+            wait_until(lambda: ran('dev')[2:] == ['detached'], TIMEOUT)
+            assert '/bin/false' not in d.log() and len(ran('roots')) == 4
+            assert ran('theirs') == []
         connections.stop()
 
 
