@@ -107,8 +107,7 @@ struct device {
 	struct kernel_call *call;	/* under way on the worker */
 	unsigned busy_tries;		/* NBD_CMD_CONNECT said EBUSY */
 	sd_event_source *busy_timer;
-	struct errand *errand;		/* under way in a child */
-	struct errand *tuning;		/* sets the queue back */
+	struct errand *errand, *tuning;	/* under way in a child; that sets the queue back */
 	bool waits_longer;		/* the kernel's dead-timeout is not that of the keys … */
 	bool timeout_due;		/* … nor is its timeout */
 	struct move *move;		/* to another server, or NULL */
