@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <linux/vm_sockets.h>
 
+#include "daemon/resolver_check.h"
 #include "daemon/resolver_child.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
@@ -83,49 +84,31 @@ static int take_tcp(struct server *s, const struct resolved_server *from)
 	return 0;
 }
 
-/* Root reads the files of these paths: they must stand in the URI that root wrote. */
-static int check_paths(const struct resolved *r, const char *uri, char *message)
-{
-	for (size_t i = URI_CERTIFICATES; i <= URI_PSK_FILE; i++)
-		if (r->uri_tls[i][0] && (!uri || !strstr(uri, r->uri_tls[i]))) {
-			snprintf(message, RESOLVER_MESSAGE_MAX, "a path of the URI stands in it "
-				 "with escapes; use the key %s instead", i == URI_PSK_FILE
-				 ? "tls-psk-file" : "tls-certificates");
-			return -EINVAL;
-		}
-	return 0;
-}
-
-static int take_uri_tls(const struct resolved *r, struct target_tls *t)
+static int take_uri_tls(const struct resolved *r, const char *uri, struct target_tls *t)
 {
 	char **texts[N_URI_TLS] = { &t->certificates, &t->psk_file, &t->username, &t->hostname,
 				    &t->priority };
 
 	for (size_t i = 0; i < N_URI_TLS; i++) {
-		if (strnlen(r->uri_tls[i], sizeof(r->uri_tls[i])) > URI_TLS_MAX)
-			return -EPROTO;
 		if (!r->uri_tls[i][0])
 			continue;
 		*texts[i] = strdup(r->uri_tls[i]);
 		if (!*texts[i])
 			return -ENOMEM;
 	}
-	t->no_verify = r->no_verify != 0;
+	t->no_verify = resolver_skips_verify(uri);
 	return 0;
 }
 
-/* The child has read a peer's answer (name service): check all that it says. */
-static int take_target(const struct resolved *r, struct target *t)
+/* An answer that resolver_check has let through: its addresses are left to be checked. */
+static int take_target(const struct resolved *r, const struct device_keys *keys,
+		       struct target *t)
 {
-	int e = 0;
+	int e = take_uri_tls(r, keys->uri, &t->uri_tls);
 
-	if (r->n_servers == 0 || r->n_servers > CONF_ADDRESSES_MAX + 1 ||
-	    strnlen(r->export_name, sizeof(r->export_name)) > TARGET_EXPORT_MAX)
-		return -EPROTO;
-	t->tls = r->tls != 0;
-	e = take_uri_tls(r, &t->uri_tls);
 	if (e < 0)
 		return e;
+	t->tls = resolver_requires_tls(keys);
 	t->export_name = strdup(r->export_name);
 	if (!t->export_name)
 		return -ENOMEM;
@@ -133,8 +116,6 @@ static int take_target(const struct resolved *r, struct target *t)
 		const struct resolved_server *from = &r->servers[i];
 		struct server *s = &t->servers[t->n_servers++];
 
-		if (strnlen(from->host, sizeof(from->host)) > TARGET_HOST_MAX)
-			return -EPROTO;
 		memcpy(s->host, from->host, sizeof(s->host));
 		e = from->is_unix ? take_unix(s, from->host)
 		    : from->is_vsock ? take_vsock(s, from) : take_tcp(s, from);
@@ -177,11 +158,12 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 		clean_text(message, sizeof(message), r->message,
 			    strnlen(r->message, sizeof(r->message)));
 	} else {
-		e = take_target(r, &target);
-		snprintf(message, sizeof(message), "answer of the resolver: %s",
-			 strerror(-e));
-		if (e >= 0)
-			e = check_paths(r, resolver->keys->uri, message);
+		e = resolver_check(r, resolver->keys, message);
+		if (e >= 0) {
+			e = take_target(r, resolver->keys, &target);
+			snprintf(message, sizeof(message), "answer of the resolver: %s",
+				 strerror(-e));
+		}
 	}
 	if (e < 0)
 		target_deinit(&target);

@@ -16,7 +16,7 @@
 
 /* What it is asked: the keys that say where a device's servers are. */
 struct question {
-	uint32_t port, require_tls;
+	uint32_t port;
 	uint32_t has_uri, has_export;
 	uint32_t n_addresses;
 	char uri[CONF_VALUE_MAX + 1];
@@ -45,7 +45,6 @@ int resolver_job_write(const struct device_keys *k, struct job *ret)
 		return r;
 	q = j.data;
 	q->port = (uint32_t)k->port;
-	q->require_tls = k->tls == CONF_TLS_REQUIRE;
 	q->has_uri = k->uri != NULL;
 	q->has_export = k->export_name != NULL;
 	q->n_addresses = (uint32_t)k->n_addresses;
@@ -183,8 +182,6 @@ static int add_uri_tls(struct resolved *r, const struct nbdd_uri *u)
 		[URI_PRIORITY] = u->tls_priority,
 	};
 
-	r->tls = u->tls != 0;
-	r->no_verify = !u->verify_peer;
 	for (size_t i = 0; i < N_URI_TLS; i++)
 		if (texts[i] && strlen(texts[i]) > URI_TLS_MAX)
 			return fail(r, -ENAMETOOLONG, "a value of %zu bytes in the URI, at most "
@@ -235,7 +232,5 @@ void resolver_main(int sock, int kept, void *arg)
 		e = add_address(r, q->addresses[i], port);
 	if (e >= 0 && q->has_export)
 		snprintf(r->export_name, sizeof(r->export_name), "%s", q->export_name);
-	if (q->require_tls)
-		r->tls = 1;
 	fd_send(sock, r, sizeof(*r), NULL, 0);
 }

@@ -27,7 +27,6 @@ enum { URI_CERTIFICATES, URI_PSK_FILE, URI_USERNAME, URI_HOSTNAME, URI_PRIORITY,
 struct resolved {
 	int32_t error;
 	char message[RESOLVER_MESSAGE_MAX];
-	uint32_t tls, no_verify;
 	char uri_tls[N_URI_TLS][URI_TLS_MAX + 1];
 	char export_name[TARGET_EXPORT_MAX + 1];
 	uint32_t n_servers;

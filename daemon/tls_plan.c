@@ -40,7 +40,8 @@ void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
 
 	*ret = (struct tls_plan) {
 		.mode = !tls_wanted(keys, target) ? LIBNBD_TLS_DISABLE
-			: target->tls ? LIBNBD_TLS_REQUIRE : LIBNBD_TLS_ALLOW,
+			: target->tls || keys->tls == CONF_TLS_REQUIRE ? LIBNBD_TLS_REQUIRE
+			: LIBNBD_TLS_ALLOW,
 		.kernel = keys->kernel_tls,
 		.distrust = keys->kernel_tls == CONF_KERNEL_TLS_AUTO && distrust[0] ? distrust
 			    : NULL,
