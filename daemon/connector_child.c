@@ -47,7 +47,7 @@ int connector_prepare(void *arg)
 {
 	struct child_given *given = arg;
 	struct connector_job *job;
-	int r = job_map(given->job, &given->mapped);
+	int r = job_copy(given->job, &given->mapped);
 
 	if (r >= 0)
 		r = connector_job_read(&given->mapped, &job);

@@ -8,9 +8,11 @@
 
 #include "lib/util/cleanup.h"
 
+/* FD -1: memory that is nobody else's. */
 static int map(int fd, size_t size, struct job *j)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	int flags = MAP_POPULATE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -44,7 +46,7 @@ int job_new(size_t size, struct job *ret)
 	return 0;
 }
 
-int job_map(int fd, struct job *ret)
+int job_copy(int fd, struct job *ret)
 {
 	struct job j = JOB_NULL;
 	struct stat st;
@@ -54,10 +56,18 @@ int job_map(int fd, struct job *ret)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (uint64_t)st.st_size > JOB_MAX)
 		return -EPROTO;
-	r = map(fd, (size_t)st.st_size, &j);
-	if (r >= 0)
-		*ret = j;
-	return r;
+	r = map(-1, (size_t)st.st_size, &j);
+	if (r < 0)
+		return r;
+	/* Locks are not inherited, and keys are not to be swapped; where a limit is in the way,
+	 * it is no worse than the rest of a child's memory. */
+	(void)mlock(j.data, j.size);
+	if (pread(fd, j.data, j.size, 0) != (ssize_t)j.size) {
+		job_free(&j);
+		return -EPROTO;
+	}
+	*ret = j;
+	return 0;
 }
 
 void job_free(struct job *j)

@@ -20,8 +20,8 @@ struct job {
 
 /* SIZE bytes, all zero.  0 or -errno. */
 _must_check_ int job_new(size_t size, struct job *ret);
-/* Those of FD, which stays the caller's, in a child that is to work on them; *RET has no
- * descriptor.  0 or -errno. */
-_must_check_ int job_map(int fd, struct job *ret);
+/* A copy of those of FD, which stays the caller's, for a child that is to work on them: who has
+ * written them cannot change what was checked.  *RET has no descriptor.  0 or -errno. */
+_must_check_ int job_copy(int fd, struct job *ret);
 /* Wipe and free; JOB_NULL is fine. */
 void job_free(struct job *j);

@@ -82,7 +82,7 @@ int resolver_prepare(void *arg)
 {
 	struct child_given *given = arg;
 
-	int r = job_map(given->job, &given->mapped);
+	int r = job_copy(given->job, &given->mapped);
 
 	if (r >= 0 && !valid(&given->mapped))
 		r = -EPROTO;

@@ -51,7 +51,7 @@ TEST(what_is_written_comes_out)
 
 	begin(&f, CONNECTOR_TASKS_MAX);
 	CHECK_INT(connector_job_write(&f.job, &written), 0);
-	CHECK_INT(job_map(written.fd, &seen), 0);
+	CHECK_INT(job_copy(written.fd, &seen), 0);
 	CHECK_INT(connector_job_read(&seen, &got), 0);
 	CHECK_INT(got->n, CONNECTOR_TASKS_MAX);
 	for (size_t i = 0; i < got->n; i++) {
@@ -98,6 +98,24 @@ TEST(keys_that_are_not_there_are_no_job)
 	CHECK_INT(connector_job_write(&f.job, &written), 0);
 	CHECK_INT(connector_job_read(&written, &got), -EPROTO);
 	job_free(&written);
+}
+
+TEST(what_was_read_does_not_change_with_what_was_written)
+{
+	struct fixture f;
+	struct job written, seen;
+
+	begin(&f, 1);
+	CHECK_INT(connector_job_write(&f.job, &written), 0);
+	CHECK_INT(job_copy(written.fd, &seen), 0);
+	CHECK_INT(seen.size, written.size);
+	CHECK(memcmp(seen.data, written.data, seen.size) == 0);
+	memset(written.data, 0xff, written.size);
+	CHECK(memcmp(seen.data, written.data, sizeof(uint32_t)) != 0);
+	CHECK_INT(ftruncate(written.fd, 0), 0);
+	CHECK_INT(*(uint32_t *)seen.data, 1);
+	job_free(&seen);
+	fd_close(written.fd);
 }
 
 /* Whatever a byte of it is changed to, it is refused, or every text has an end and every number
@@ -148,5 +166,5 @@ TEST(a_job_of_another_size_is_none)
 	job_free(&written);
 	CHECK_INT(job_new(0, &written), -E2BIG);
 	CHECK_INT(job_new(JOB_MAX + 1, &written), -E2BIG);
-	CHECK_INT(job_map(STDIN_FILENO, &written) < 0, 1);
+	CHECK_INT(job_copy(STDIN_FILENO, &written) < 0, 1);
 }

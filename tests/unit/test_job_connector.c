@@ -66,7 +66,7 @@ TEST(a_job_keeps_the_keys_of_its_beginning_while_a_path_is_reached)
 					      .fd = dup(STDIN_FILENO) }, asked[0].userdata);
 	CHECK_INT(n_asked, 2);
 	CHECK_INT(asked[1].spec.role, SANDBOX_DIAL);
-	CHECK_INT(job_map(asked[1].spec.job, &seen), 0);
+	CHECK_INT(job_copy(asked[1].spec.job, &seen), 0);
 	CHECK_INT(connector_job_read(&seen, &job), 0);
 	CHECK_STR(job->tasks[0].tls.hostname, "before");
 	CHECK_STR(job->tasks[0].target->export_name, "disk");

@@ -96,7 +96,7 @@ int __wrap_child_start(sd_event *event, const struct child_spec *spec, child_don
 {
 	struct job seen;
 
-	CHECK_INT(job_map(spec->job, &seen), 0);
+	CHECK_INT(job_copy(spec->job, &seen), 0);
 	CHECK_INT(connector_job_read(&seen, &dialled.job), 0);
 	*ret = (void *)&dialled;
 	return 0;
