@@ -67,6 +67,14 @@ def test_the_unit_leaves_nothing_open_without_a_reason(unit):
     assert float(exposure) <= EXPOSURE_MAX, exposure
 
 
+@pytest.mark.parametrize('file', ['nbdd-root.conf', 'nbdd-connect.service.in'])
+def test_what_makes_connections_may_hide_files_from_them(file):
+    """systemd before 253 has no landlock_* among @system-service."""
+    text = (ROOT / 'contrib/systemd' / file).read_text()
+    allowed = ' '.join(re.findall(r'^SystemCallFilter=([^~\n].*)$', text, re.M)).split()
+    assert {'landlock_create_ruleset', 'landlock_restrict_self', 'seccomp'} <= set(allowed)
+
+
 # The services whom an nbdd that is not root asks: what is left, and the most that it may come to.
 SERVERS = {'PrivateNetwork=', 'RestrictAddressFamilies=~AF_(INET|INET6)',
            'RestrictAddressFamilies=~AF_UNIX', 'RestrictAddressFamilies=~…', 'IPAddressDeny=',
