@@ -15,6 +15,8 @@
 #define BLOCK 4096
 #define REGION (ROUNDS * BLOCK)		/* of one thread */
 #define HANDLES 48
+#define BIG (2 << 20)
+#define BIG_ROUNDS 4
 
 struct shared {
 	struct nbd_handle *h;
@@ -133,6 +135,45 @@ static void one_handle(const char *socket)
 	nbd_close(s.h);
 }
 
+/* More than the socket takes at once, from all of them: one waits for replies, one for room. */
+static void *work_big(void *data)
+{
+	struct shared *s = data;
+	uint64_t at = (uint64_t)atomic_fetch_add(&s->threads, 1) * BIG;
+	char *wrote = malloc(BIG), *got = malloc(BIG);
+
+	CHECK(wrote && got);
+	for (int i = 0; i < BIG_ROUNDS; i++) {
+		struct reader r = {};
+		nbd_completion_callback cb = { .callback = on_completion, .user_data = &r };
+
+		memset(wrote, (int)(at / BIG) * BIG_ROUNDS + i + 1, BIG);
+		if (i % 2)
+			CHECK(nbd_pwrite(s->h, wrote, BIG, at, 0) == 0);
+		else
+			CHECK(nbd_aio_pwrite(s->h, wrote, BIG, at, cb, 0) > 0);
+		while (i % 2 == 0 && !atomic_load(&r.done))
+			CHECK(nbd_poll(s->h, 10) >= 0);
+		CHECK(nbd_pread(s->h, got, BIG, at, 0) == 0);
+		CHECK(memcmp(wrote, got, BIG) == 0);
+	}
+	free(wrote);
+	free(got);
+	return NULL;
+}
+
+static void one_full_socket(const char *socket)
+{
+	struct shared s = { .h = connected(socket) };
+	pthread_t threads[THREADS];
+
+	for (int i = 0; i < THREADS; i++)
+		CHECK(pthread_create(&threads[i], NULL, work_big, &s) == 0);
+	for (int i = 0; i < THREADS; i++)
+		CHECK(pthread_join(threads[i], NULL) == 0);
+	nbd_close(s.h);
+}
+
 /* A handle for each thread: nothing is shared but the library. */
 static void *work_alone(void *data)
 {
@@ -210,6 +251,7 @@ int main(int argc, char **argv)
 		return 2;
 	psk_file = argv[2];
 	one_handle(argv[1]);
+	one_full_socket(argv[1]);
 	a_handle_each(argv[1]);
 	one_loop(argv[1]);
 	printf("%d threads, %d handles\n", THREADS, HANDLES);
