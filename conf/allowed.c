@@ -44,9 +44,10 @@ static void allowed_string(const struct conf_key *key, char *buf)
 		snprintf(buf, CONF_ALLOWED_MAX, "nbd://HOST[:PORT]/EXPORT, "
 			 "nbd+unix:///EXPORT?socket=PATH, or nbds for TLS instead of nbd");
 	else
-		snprintf(buf, CONF_ALLOWED_MAX, "%s of at most %" PRIu64 " bytes%s",
+		snprintf(buf, CONF_ALLOWED_MAX, "%s of at most %" PRIu64 " bytes%s%s",
 			 key->rules & CONF_PATH ? "an absolute path" : "a text", key->max,
-			 key->min ? "" : ", which may be empty");
+			 key->min ? "" : ", which may be empty",
+			 key->rules & CONF_NO_NAME ? ", not beginning with @" : "");
 }
 
 static void allowed_usec(const struct conf_key *key, char *buf)

@@ -40,7 +40,7 @@ enum conf_verdict {
 	CONF_GOOD, CONF_NO_MEMORY, CONF_OUT_OF_RANGE, CONF_PART_OF_SECOND, CONF_ODD_SIZE,
 	CONF_NO_NUMBER, CONF_NO_SIZE, CONF_NO_TIME, CONF_NO_TRUTH, CONF_NO_WORD, CONF_EMPTY,
 	CONF_TOO_LONG, CONF_NOT_PRINTABLE, CONF_RELATIVE, CONF_NO_URI, CONF_TOO_MANY,
-	CONF_NO_SERVERS,
+	CONF_NO_SERVERS, CONF_NAME,
 };
 enum conf_verdict conf_set_value(const struct conf_key *key, struct device_keys *k,
 				 const char *text);

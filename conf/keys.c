@@ -76,9 +76,10 @@ const struct conf_key conf_keys[] = {
 	  .text = "Name that the server's certificate must carry, where it is not the one "
 		  "that was connected to." },
 	{ "tls-priority", CONF_STRING, MEMBER(tls_priority), .min = 1, .max = 1023,
-	  .value = "STRING", .change = CONF_RECONNECT,
-	  .text = "GnuTLS priority string: which versions and ciphers. Without it, the ciphers "
-		  "that the kernel has, CHACHA20-POLY1305 first, see nbdd-tls(7)." },
+	  .rules = CONF_NO_NAME, .value = "STRING", .change = CONF_RECONNECT,
+	  .text = "GnuTLS priority string: which versions and ciphers, but not @ and a name "
+		  "in a file of the system's, which no connection can read. Without it, the "
+		  "ciphers that the kernel has, CHACHA20-POLY1305 first, see nbdd-tls(7)." },
 	{ "kernel-tls", CONF_ENUM, MEMBER(kernel_tls), .words = kernel_tls_words,
 	  .initial = "auto", .value = "auto|require|off",
 	  .change = CONF_RECONNECT,

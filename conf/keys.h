@@ -76,6 +76,7 @@ enum conf_rule {
 	CONF_PATH = 1 << 4,		/* an absolute path */
 	CONF_URI = 1 << 5,		/* an NBD URI */
 	CONF_OF_ONE_DEVICE = 1 << 6,	/* makes no sense in [defaults] */
+	CONF_NO_NAME = 1 << 7,		/* no @NAME */
 };
 
 /* What it takes to give an attached device another value. */

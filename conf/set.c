@@ -25,6 +25,7 @@ static const char *const verdicts[] = {
 	[CONF_NO_URI] = "not an NBD URI",
 	[CONF_TOO_MANY] = "too long a list",
 	[CONF_NO_SERVERS] = "not a list of servers",
+	[CONF_NAME] = "a name in a file, which no connection can read",
 };
 
 static enum conf_verdict check_range(const struct conf_key *key, uint64_t v)
@@ -141,6 +142,8 @@ static enum conf_verdict set_string(const struct conf_key *key, struct device_ke
 		return CONF_RELATIVE;
 	if (key->rules & CONF_URI && !is_nbd_uri(text))
 		return CONF_NO_URI;
+	if (key->rules & CONF_NO_NAME && text[strspn(text, " \t")] == '@')
+		return CONF_NAME;
 	copy = strdup(text);
 	if (!copy)
 		return CONF_NO_MEMORY;

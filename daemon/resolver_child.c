@@ -182,6 +182,9 @@ static int add_uri_tls(struct resolved *r, const struct nbdd_uri *u)
 		[URI_PRIORITY] = u->tls_priority,
 	};
 
+	if (u->tls_priority && u->tls_priority[strspn(u->tls_priority, " \t")] == '@')
+		return fail(r, -EINVAL, "tls-priority of the URI: '%s' is a name in a file, which "
+			    "no connection can read; give the priority itself", u->tls_priority);
 	for (size_t i = 0; i < N_URI_TLS; i++)
 		if (texts[i] && strlen(texts[i]) > URI_TLS_MAX)
 			return fail(r, -ENAMETOOLONG, "a value of %zu bytes in the URI, at most "

@@ -106,6 +106,10 @@ CONF = {
         key('tls-certificates = certs'),
         "c:2: error: tls-certificates: 'certs' is not an absolute path; allowed is an absolute "
         "path of at most 4095 bytes"),
+    'a priority that is a name': (
+        key('tls-priority = @SYSTEM'),
+        "c:2: error: tls-priority: '@SYSTEM' is a name in a file, which no connection can read; "
+        "allowed is a text of at most 1023 bytes, not beginning with @"),
     'empty identifier': (
         key('identifier ='),
         "c:2: error: identifier: '' is empty; allowed is a text of at most 255 bytes"),

@@ -27,7 +27,6 @@ static void answer_of(const struct device_keys *keys, struct resolved *ret)
 	close(pair[1]);
 	job_free(&given.mapped);
 	job_free(&job);
-	CHECK_STR(ret->message, "");
 }
 
 static struct device_keys keys_of(const char *uri, const char *address, const char *export_name)
@@ -73,6 +72,7 @@ TEST(what_stands_in_the_keys_is_taken)
 		struct device_keys k = keys_of(rows[i].uri, rows[i].address, rows[i].export_name);
 
 		answer_of(&k, &r);
+		CHECK_STR(r.message, "");
 		if (resolver_check(&r, &k, message) < 0)
 			FAIL("%s: %s", rows[i].uri, message);
 		CHECK_INT(resolver_requires_tls(&k), rows[i].tls);
@@ -142,6 +142,7 @@ TEST(anything_else_is_not)
 		struct device_keys k = keys_of(rows[i].uri, rows[i].address, NULL);
 
 		answer_of(&k, &r);
+		CHECK_STR(r.message, "");
 		CHECK_INT(resolver_check(&r, &k, message), 0);
 		change(&r, rows[i].what);
 		CHECK_INT(resolver_check(&r, &k, message), -EPROTO);
@@ -165,6 +166,18 @@ TEST(a_text_without_an_end_is_refused)
 	answer_of(&k, &r);
 	memset(r.uri_tls, 'x', sizeof(r.uri_tls));
 	CHECK_INT(resolver_check(&r, &k, message), -EPROTO);
+}
+
+/* GnuTLS would read a file for it, and be killed for that. */
+TEST(a_priority_that_is_a_name_is_refused)
+{
+	struct device_keys k = keys_of("nbds://127.0.0.1/?tls-priority=%20@SYSTEM", NULL, NULL);
+	struct resolved r;
+
+	answer_of(&k, &r);
+	CHECK_INT(r.error, -EINVAL);
+	CHECK_STR(r.message, "tls-priority of the URI: ' @SYSTEM' is a name in a file, which no "
+			     "connection can read; give the priority itself");
 }
 
 /* A target of before tls=require, or one that says less. */
