@@ -159,6 +159,16 @@ static const char *const never[] = {
 	"nfsservctl", "uselib", "ustat", "sysfs", "_sysctl", "migrate_pages", "move_pages",
 };
 
+/* What makes somebody root whose real user is, as a spawner's, when one of its first arguments
+ * is 0; in 16 bits, for some calls of machines with 32 bits read no more. */
+static const struct {
+	unsigned arguments;
+	const char *name;
+} becoming[] = {
+	{ 1, "setuid" }, { 1, "setuid32" }, { 1, "setfsuid" }, { 1, "setfsuid32" },
+	{ 2, "setreuid" }, { 2, "setreuid32" }, { 3, "setresuid" }, { 3, "setresuid32" },
+};
+
 /* Names that this machine does not have are left out. */
 static int add_rule(scmp_filter_ctx ctx, const struct rule *rule)
 {
@@ -225,6 +235,20 @@ int sandbox_compile(enum sandbox_role role, struct sock_fprog *ret)
 	return r < 0 ? r : export(ctx, ret);
 }
 
+static int refuse_root(scmp_filter_ctx ctx)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(becoming); i++) {
+		int call = seccomp_syscall_resolve_name(becoming[i].name);
+
+		for (unsigned k = 0; call >= 0 && k < becoming[i].arguments && r >= 0; k++)
+			r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), call, 1,
+					     SCMP_CMP(k, SCMP_CMP_MASKED_EQ, 0xffff, 0));
+	}
+	return r;
+}
+
 int sandbox_compile_daemon(struct sock_fprog *ret)
 {
 	_cleanup_(cleanup_ctx_p) scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
@@ -238,5 +262,7 @@ int sandbox_compile_daemon(struct sock_fprog *ret)
 		if (call >= 0)
 			r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), call, 0);
 	}
+	if (r >= 0)
+		r = refuse_root(ctx);
 	return r < 0 ? r : export(ctx, ret);
 }

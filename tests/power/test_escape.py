@@ -28,7 +28,7 @@ BY_LIMIT = {'memory'}
 NBDD_NEVER = {'mknod', 'socket_raw', 'ptrace', 'read_parent', 'write_parent', 'parent_memory',
               'parent_schedule', 'mount', 'unshare', 'exec', 'bpf', 'io_uring', 'perf',
               'userfaultfd', 'keyring', 'clock', 'hostname', 'kernel_log', 'chroot',
-              'setgroups'}
+              'setgroups', 'setuid'}
 
 
 def outcomes(guest, role):
