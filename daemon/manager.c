@@ -103,6 +103,7 @@ void manager_remove(struct manager *m, struct device *d)
 			memmove(&m->devices[i], &m->devices[i + 1],
 				(m->n_devices - i - 1) * sizeof(*m->devices));
 			m->n_devices--;
+			m->turn -= i < m->turn;
 			return;
 		}
 }
@@ -160,25 +161,9 @@ unsigned manager_waiting(const struct manager *m, const struct device *d)
 
 /* ---- turns, and haste -------------------------------------------------------------- */
 
-/* It has no address yet, and as many resolvers are at work as may be. */
-static bool waits_for_resolver(const struct device *d)
-{
-	return d->target.n_servers == 0 && d->manager->n_resolvers >= RESOLVERS_MAX;
-}
-
 static int on_kick(sd_event_source *s, void *userdata)
 {
-	struct manager *m = userdata;
-
-	/* A device may go while its event is handled: ask for each by its place. */
-	for (size_t i = 0; i < m->n_devices && !connectors_busy(m->connectors); i++) {
-		struct device *d = m->devices[i];
-
-		if (!d->queued || waits_for_resolver(d))
-			continue;
-		d->queued = false;
-		device_event(d, EV_START, NULL);
-	}
+	retry_queued(userdata);
 	return 0;
 }
 

@@ -57,6 +57,7 @@ struct manager {
 	int detached[MANAGER_DETACHED_MAX];	/* indexes + 1; a ring */
 	size_t next_detached;
 	struct connectors *connectors;
+	size_t turn;			/* of devices[], whose turn it is to get one */
 	unsigned n_resolvers;		/* processes */
 	unsigned n_tls_readers;		/* the same */
 	sd_event_source *kick;

@@ -78,12 +78,12 @@ static bool asks_now(const struct device *d)
 	return false;
 }
 
-/* Is one of the many that wait for the server of D asking it at this moment? */
-static bool passes(const struct device *d, unsigned waiting)
+/* Is another device asking the server of D at this moment? */
+static bool is_asked(const struct device *d)
 {
 	const struct manager *m = d->manager;
 
-	if (!d->asks_soon || waiting < SOON_DEVICES)
+	if (!d->target.n_servers)
 		return false;
 	for (size_t i = 0; i < m->n_devices; i++) {
 		const struct device *other = m->devices[i];
@@ -100,7 +100,7 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
 	struct device *d = userdata;
 	unsigned waiting = d->asks_soon ? manager_waiting(d->manager, d) : 0;
 
-	if (passes(d, waiting)) {
+	if (waiting >= SOON_DEVICES && is_asked(d)) {
 		schedule(d, turn(d, waiting, random_number()));
 		return 0;
 	}
@@ -139,6 +139,35 @@ void retry_stop(struct device *d)
 	d->retry_timer = sd_event_source_disable_unref(d->retry_timer);
 	d->retry_at_usec = 0;
 	d->queued = false;
+}
+
+/* It has no address yet, and as many resolvers are at work as may be. */
+static bool waits_for_resolver(const struct device *d)
+{
+	return d->target.n_servers == 0 && d->manager->n_resolvers >= RESOLVERS_MAX;
+}
+
+/* After the one that was served last.  A device may go while its event is handled: ask for
+ * each by its place. */
+static void serve(struct manager *m, bool of_asked)
+{
+	for (size_t n = m->n_devices; n && m->n_devices && !connectors_busy(m->connectors); n--) {
+		struct device *d = m->devices[m->turn % m->n_devices];
+
+		m->turn = m->turn % m->n_devices + 1;
+		if (!d->queued || waits_for_resolver(d) || is_asked(d) != of_asked)
+			continue;
+		d->queued = false;
+		device_event(d, EV_START, NULL);
+	}
+}
+
+/* A server that does not answer holds a connector for as long as connect-timeout: devices of
+ * such that none is asking come first, and are held up by no other server. */
+void retry_queued(struct manager *m)
+{
+	serve(m, false);
+	serve(m, true);
 }
 
 void retry_hurry(struct device *d)

@@ -10,6 +10,8 @@ void retry_after_failure(struct device *d, enum connect_failure failure);
 void retry_now(struct device *d);
 /* Nothing is tried any more, whatever was planned. */
 void retry_stop(struct device *d);
+/* A connector is free: an EV_START for those that wait for one, in turn. */
+void retry_queued(struct manager *m);
 /* The network has changed: an attempt that began before it is given up, and a pause
  * ended, but not more than a few times a second. */
 void retry_hurry(struct device *d);

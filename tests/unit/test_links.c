@@ -30,6 +30,9 @@
 
 static struct {
 	unsigned n, cancelled;
+	bool limited;
+	unsigned free;		/* connectors, if LIMITED */
+	char served[64];	/* whose they were: a letter each */
 	char label[TARGET_HOST_MAX + 10];	/* of the server that the latest is with, */
 	size_t n_addresses;
 	char address[LINK_PEER_MAX];	/* and the first of its addresses */
@@ -70,13 +73,14 @@ void __wrap_fdstore_link(struct link *l)
 
 bool __wrap_connectors_busy(const struct connectors *all)
 {
-	return false;
+	return dialled.limited && dialled.free == 0;
 }
 
 int __wrap_connector_start(struct connectors *all, const struct connector_spec *s,
 			   struct connector **ret)
 {
-	dialled.n++;
+	dialled.served[dialled.n++ % sizeof(dialled.served)] = *s->name;
+	dialled.free -= dialled.limited;
 	snprintf(dialled.label, sizeof(dialled.label), "%s", s->server->label);
 	dialled.n_addresses = s->server->n_addresses;
 	link_format_peer(dialled.address, &s->server->addresses[0].addr,
@@ -143,15 +147,16 @@ static struct target servers(const char *first, const char *second)
 	return t;
 }
 
-static struct device *device(struct target target, size_t n_links)
+static struct device *device_named(const char *name, struct target target, size_t n_links)
 {
 	static struct manager m = { .worker = (void *)&m, .relay_marks = -1 };
 	struct device_keys keys;
 	struct device *d;
 
-	CHECK(sd_event_new(&m.event) >= 0);
+	if (!m.event)
+		CHECK(sd_event_new(&m.event) >= 0);
 	device_keys_init(&keys);
-	CHECK_INT(device_new(&m, "x", 5, true, &keys, &d), 0);
+	CHECK_INT(device_new(&m, name, (int)m.n_devices, true, &keys, &d), 0);
 	CHECK_INT(manager_add(&m, d), 0);
 	d->target = target;
 	d->n_links = n_links;
@@ -159,6 +164,11 @@ static struct device *device(struct target target, size_t n_links)
 	d->size = d->info.size = 1 << 20;
 	d->block_size = 512;
 	return d;
+}
+
+static struct device *device(struct target target, size_t n_links)
+{
+	return device_named("x", target, n_links);
 }
 
 static void live(struct device *d, size_t i, const char *peer)
@@ -297,6 +307,58 @@ TEST(the_server_of_a_live_link_counts_more_than_what_a_state_says)
 	retry_now(d);
 	wait_dialled(d, A);
 	CHECK_INT(d->target.current, 0);
+}
+
+/* ---- who is served, and when ------------------------------------------------------------- */
+
+static struct device *queued(const char *name, const char *server)
+{
+	struct device *d = device_named(name, servers(server, NULL), 1);
+
+	d->state = STATE_RECONNECTING;
+	d->queued = true;
+	return d;
+}
+
+/* What was served with so many connectors free. */
+static const char *serve(struct manager *m, unsigned n)
+{
+	memset(dialled.served, 0, sizeof(dialled.served));
+	dialled.n = 0;
+	dialled.limited = true;
+	dialled.free = n;
+	retry_queued(m);
+	return dialled.served;
+}
+
+TEST(who_waits_for_a_connector_gets_one_in_turn)
+{
+	struct device *d = NULL;
+
+	for (size_t i = 0; i < 5; i++)
+		d = queued((const char *const[]){ "a", "b", "c", "d", "e" }[i], A);
+	CHECK_STR(serve(d->manager, 2), "ab");
+	refuse(d->manager->devices[0], 0);
+	d->manager->devices[0]->queued = true;
+	CHECK_STR(serve(d->manager, 2), "cd");
+	CHECK_STR(serve(d->manager, 1), "e");
+	CHECK_STR(serve(d->manager, 1), "a");
+	CHECK_STR(serve(d->manager, 1), "");
+}
+
+TEST(a_server_that_nobody_asks_comes_before_a_silent_one)
+{
+	struct device *d = NULL;
+
+	for (size_t i = 0; i < 4; i++)
+		d = queued((const char *const[]){ "a", "b", "c", "d" }[i], A);
+	CHECK_STR(serve(d->manager, 1), "a");
+	queued("e", B);
+	queued("f", C);
+	CHECK_STR(serve(d->manager, 1), "e");
+	CHECK_STR(serve(d->manager, 2), "fb");
+	manager_remove(d->manager, d->manager->devices[0]);
+	CHECK_STR(serve(d->manager, 8), "cd");
 }
 
 /* ---- those that are dialled for together ------------------------------------------------ */
