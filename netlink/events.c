@@ -19,6 +19,8 @@ static int listen_to(struct genl *g)
 	if (!g->group)
 		return -EOPNOTSUPP;
 	r = sock_listen(g->sock, EVENTS_RECEIVE_BUFFER);
+	if (r >= 0)
+		r = sock_join(g->sock, GENL_CTRL_GROUP);
 	return r < 0 ? r : sock_join(g->sock, g->group);
 }
 
@@ -66,6 +68,12 @@ static void take_events(struct nbdk_events *e, ssize_t len, nbdk_link_dead_fn fn
 		struct nlattr *attrs[NBD_ATTR_MAX + 1];
 		uint8_t command;
 
+		/* The driver was loaded anew, and the group of before went with it. */
+		if (genl_renewed(&e->genl, h)) {
+			if (e->genl.group)
+				(void)!sock_join(e->genl.sock, e->genl.group);
+			continue;
+		}
 		if (genl_parse(&e->genl, h, &command, attrs) == 0 &&
 		    command == NBD_CMD_LINK_DEAD && attrs[NBD_ATTR_INDEX])
 			fn(nla_get_u32(attrs[NBD_ATTR_INDEX]), userdata);

@@ -89,7 +89,7 @@ static const struct {
 	{ ENOTSOCK, "a file descriptor that is not a socket was given" },
 	{ EPERM, "only root (CAP_SYS_ADMIN) may connect nbd devices" },
 	{ EACCES, "only root (CAP_SYS_ADMIN) may connect nbd devices" },
-	{ ENOENT, "this kernel has no nbd driver (modprobe nbd), or it was loaded anew" },
+	{ ENOENT, "this kernel has no nbd driver (modprobe nbd)" },
 	{ ENOMEM, "the kernel is out of memory" },
 	{ ENOSPC, "the kernel has no free nbd device" },
 	{ EINVAL, "the kernel's nbd driver refused the device; its log (dmesg) says why" },

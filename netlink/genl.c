@@ -17,6 +17,7 @@ static const struct nla_policy nbd_policy[NBD_ATTR_MAX + 1] = {
 
 static const struct nla_policy ctrl_policy[CTRL_ATTR_MAX + 1] = {
 	[CTRL_ATTR_FAMILY_ID] = { .type = NLA_U16 },
+	[CTRL_ATTR_FAMILY_NAME] = { .type = NLA_STRING },
 	[CTRL_ATTR_MCAST_GROUPS] = { .type = NLA_NESTED },
 };
 
@@ -143,13 +144,6 @@ static int nbd_message(struct genl *g, struct nlmsghdr *h, void *userdata)
 	return call->fn(attrs, call->userdata);
 }
 
-int genl_call(struct genl *g, genl_answer_fn fn, void *userdata)
-{
-	struct call call = { fn, userdata };
-
-	return transact(g, nbd_message, &call);
-}
-
 static int take_groups(struct genl *g, struct nlattr *groups)
 {
 	struct nlattr *item;
@@ -191,6 +185,45 @@ static int resolve(struct genl *g)
 	if (r < 0)
 		return r;
 	return g->family ? 0 : -EBADMSG;
+}
+
+/* The request in G, which went to a number that no family has, to the one that nbd has now. */
+static int address_anew(struct genl *g)
+{
+	_Alignas(struct nlmsghdr) uint8_t request[GENL_REQUEST_MAX];
+	struct nlmsghdr *kept = (struct nlmsghdr *)request;
+	int before = g->family, r;
+
+	memcpy(request, nlmsg_hdr(g->msg), nlmsg_hdr(g->msg)->nlmsg_len);
+	r = resolve(g);
+	if (r < 0 || g->family == before)
+		return r < 0 ? r : -ENOENT;
+	kept->nlmsg_type = (uint16_t)g->family;
+	kept->nlmsg_seq = NL_AUTO_SEQ;
+	memcpy(nlmsg_hdr(g->msg), request, kept->nlmsg_len);
+	return 0;
+}
+
+int genl_call(struct genl *g, genl_answer_fn fn, void *userdata)
+{
+	struct call call = { fn, userdata };
+	int r = transact(g, nbd_message, &call);
+
+	if (r == -ENOENT && address_anew(g) == 0)
+		r = transact(g, nbd_message, &call);
+	return r;
+}
+
+bool genl_renewed(struct genl *g, struct nlmsghdr *h)
+{
+	struct nlattr *tb[CTRL_ATTR_MAX + 1];
+
+	return h->nlmsg_type == GENL_ID_CTRL && genlmsg_valid_hdr(h, 0) &&
+	       genlmsg_hdr(h)->cmd == CTRL_CMD_NEWFAMILY &&
+	       genlmsg_parse(h, 0, tb, CTRL_ATTR_MAX, ctrl_policy) == 0 &&
+	       tb[CTRL_ATTR_FAMILY_NAME] &&
+	       !nla_strcmp(tb[CTRL_ATTR_FAMILY_NAME], NBD_GENL_FAMILY_NAME) &&
+	       take_family(g, h, NULL) == 0;
 }
 
 static int set_up(struct genl *g)

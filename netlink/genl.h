@@ -49,8 +49,14 @@ _must_check_ int genl_put_string(struct genl *g, int type, const char *value);
  * against genl_nbd_policy.  0, or -errno that becomes the result of the call. */
 typedef int (*genl_answer_fn)(struct nlattr **attrs, void *userdata);
 
-/* Send the request that was begun and wait for the acknowledgement.  0 or -errno. */
+/* Send the request that was begun and wait for the acknowledgement; once more when the driver
+ * was loaded anew.  0 or -errno. */
 _must_check_ int genl_call(struct genl *g, genl_answer_fn fn, void *userdata);
+
+/* Groups of the controller itself: a family was registered. */
+#define GENL_CTRL_GROUP	GENL_ID_CTRL
+/* Is it the news that the nbd family was?  Then G has its new numbers. */
+_must_check_ bool genl_renewed(struct genl *g, struct nlmsghdr *h);
 
 /* The attributes of a message that the nbd family sent: 0, or -EBADMSG. */
 _must_check_ int genl_parse(const struct genl *g, struct nlmsghdr *h, uint8_t *ret_command,

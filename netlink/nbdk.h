@@ -60,7 +60,7 @@ int nbdk_fd(const struct nbdk *k);
 void nbdk_close(struct nbdk *k);
 
 /* The operations behind one seam, so that the daemon's transitions can be tested alone.
- * All give the kernel's errno; -ENOENT: the driver was loaded anew, so open again. */
+ * All give the kernel's errno; -ENOENT: the driver is not there, until it is loaded. */
 struct nbdk_ops {
 	/* -EBUSY: connected already, or open for a moment (udev): try again. */
 	int (*connect)(struct nbdk *k, const struct nbdk_connect *c, unsigned *ret_index);

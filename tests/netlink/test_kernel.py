@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from tests.harness.daemon import Daemon
 from tests.harness.paths import ROOT
 from tests.harness.servers import Nbdkit
 from tests.harness.wait import Stopwatch, wait_until
@@ -252,6 +253,25 @@ def test_death_of_a_server_is_told_and_a_new_socket_revives_the_device(k, watche
         assert k.call('reconnect', at(server), index=index) == ''
         watch = Stopwatch()
         assert reader.wait() == 0 and watch() < 2
+
+
+def test_driver_that_is_loaded_anew_is_found_again_by_calls_and_events(k, watcher):
+    """It has another number then, and another group for its events."""
+    file, parameters = next(line.split() for line in
+                            k.guest.read(f'{k.guest.path}/modules').splitlines()
+                            if line.split()[0].endswith('/nbd.ko'))
+    with Nbdkit(k.guest, ['memory', '64M'], tcp=True) as server, Daemon(k.guest) as daemon:
+        daemon.attach(server.uri, name='before')
+        daemon.detach('before')
+        k.guest.run(['busybox', 'rmmod', 'nbd'])
+        r = daemon.ctl('attach', server.uri, check=False)
+        assert r.rc and 'no nbd driver' in r.out
+        k.guest.run(['busybox', 'insmod', file, parameters])
+        index = int(daemon.attach(server.uri, name='after')[8:])
+        server.restart()
+        wait_until(lambda: f'dead {index}\n' in watcher.output, 2)
+        daemon.wait_state('after', 'connected')
+        daemon.detach('after')
 
 
 def test_requests_in_flight_resume_soon_after_every_outage_not_the_first_only(k, watcher,
