@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/errand.h"
 #include "daemon/event.h"
 #include "daemon/link.h"
 #include "daemon/log.h"
@@ -129,41 +128,6 @@ void control_detach_unknown(struct device *d, int r)
 	control_detach_done(d, r);
 }
 
-/* What cannot be found out stands in the way like a holder.  An open that waits for a server
- * which is there is in nobody's way: the flush would wait for it, too, and the kernel has the
- * last word. */
-static void on_claimed(struct device *d, const struct errand_result *result)
-{
-	bool waits = result->error == -ETIMEDOUT && device_links_alive(d);
-
-	if (result->error == -EBUSY)
-		control_detach_held(d);
-	else if (result->error < 0 && !waits)
-		control_detach_unknown(d, result->error);
-	else
-		device_event(d, EV_DETACH, NULL);
-}
-
-/* Those who would have to be forced are told before anything changes, where that can be seen
- * at once. */
-static void detach(struct device *d, bool force)
-{
-	bool attached = d->state != STATE_CONNECTING && d->state != STATE_ATTACHING;
-	int r;
-
-	if (d->state == STATE_DETACHING && !force)
-		return;
-	d->detach_forced = force;
-	if (force || !attached || detach_is_unused(d)) {
-		device_event(d, EV_DETACH, NULL);
-		return;
-	}
-	d->errand = errand_cancel(d->errand);
-	r = errand_claim(d, on_claimed);
-	if (r < 0)
-		on_claimed(d, &(struct errand_result){ .error = r });
-}
-
 struct device *control_param_device(struct varlink_call *call, struct json_object *params,
 				    struct manager *m)
 {
@@ -190,7 +154,7 @@ static void method_detach(struct varlink_call *call, struct json_object *params,
 	if (!d || !control_add_waiter(d->detachers, call))
 		return;
 	varlink_call_set_gone(call, detacher_gone, d);
-	detach(d, force);
+	detach_ask(d, force);
 }
 
 /* ---- Status, Reconnect ------------------------------------------------------------- */

@@ -45,10 +45,21 @@ static enum device_state not_disconnected(struct device *d, int r)
 	return STATE_GONE;
 }
 
+static enum device_state gone(struct device *d)
+{
+	news_tell(d, NEWS_DETACHED, "detached from /dev/nbd%d", d->index);
+	control_attach_failed(d, CONTROL_ERROR_FAILED);
+	control_detach_done(d, 0);
+	return STATE_GONE;
+}
+
+/* The kernel does it by the index alone, whose device may be another program's by now. */
 static enum device_state disconnect(struct device *d)
 {
 	int r;
 
+	if (!link_still_attached(d))
+		return gone(d);
 	for (size_t i = 0; i < d->n_links; i++) {
 		struct link *l = &d->links[i];
 
@@ -174,10 +185,45 @@ enum device_state detach_link_dead(struct device *d, const struct event_detail *
 	return let_go(d);
 }
 
-bool detach_is_unused(const struct device *d)
+/* Nobody has it open for sure, as far as that can be seen without opening it. */
+static bool is_unused(const struct device *d)
 {
 	return device_links_alive(d) == 0 && d->io_before != UINT64_MAX &&
 		nbdk_never_opened((unsigned)d->index, d->io_before);
+}
+
+/* What cannot be found out stands in the way like a holder.  An open that waits for a server
+ * which is there is in nobody's way: the flush would wait for it, too, and the kernel has the
+ * last word. */
+static void on_claimed(struct device *d, const struct errand_result *result)
+{
+	bool waits = result->error == -ETIMEDOUT && device_links_alive(d);
+
+	if (result->error == -EBUSY)
+		control_detach_held(d);
+	else if (result->error < 0 && !waits)
+		control_detach_unknown(d, result->error);
+	else
+		device_event(d, EV_DETACH, NULL);
+}
+
+/* What is decided already, or is being found out, answers whoever asks for no more. */
+void detach_ask(struct device *d, bool force)
+{
+	bool attached = d->state != STATE_CONNECTING && d->state != STATE_ATTACHING;
+	int r;
+
+	if (!force && (d->detach_wanted || d->claim))
+		return;
+	d->claim = errand_cancel(d->claim);
+	d->detach_forced = force;
+	if (force || !attached || is_unused(d)) {
+		device_event(d, EV_DETACH, NULL);
+		return;
+	}
+	r = errand_claim(d, on_claimed);
+	if (r < 0)
+		on_claimed(d, &(struct errand_result){ .error = r });
 }
 
 /* A request that the kernel has under way ends first; its end comes back here. */
@@ -193,7 +239,7 @@ enum device_state detach_begin(struct device *d, const struct event_detail *e)
 	d->letting_go = false;
 	d->doubt = 0;
 	/* Its first open would read, and wait for the server. */
-	if (d->detach_forced || detach_is_unused(d))
+	if (d->detach_forced || is_unused(d))
 		return disconnect(d);
 	if (device_links_alive(d) && errand_flush(d, on_flushed) >= 0)
 		return STATE_DETACHING;
@@ -213,14 +259,6 @@ enum device_state detach_later(struct device *d, const struct event_detail *e)
 {
 	d->detach_wanted = true;
 	return d->state;
-}
-
-static enum device_state gone(struct device *d)
-{
-	news_tell(d, NEWS_DETACHED, "detached from /dev/nbd%d", d->index);
-	control_attach_failed(d, CONTROL_ERROR_FAILED);
-	control_detach_done(d, 0);
-	return STATE_GONE;
 }
 
 enum device_state detach_kernel_done(struct device *d, const struct event_detail *e)

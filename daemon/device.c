@@ -151,6 +151,7 @@ void device_free(struct device *d)
 	resolver_cancel(d->resolver);
 	errand_cancel(d->errand);
 	errand_cancel(d->tuning);
+	errand_cancel(d->claim);
 	move_free(d);
 	kernel_call_forget(d->call);
 	sd_event_source_disable_unref(d->retry_timer);

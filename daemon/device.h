@@ -107,9 +107,9 @@ struct device {
 	struct kernel_call *call;	/* under way on the worker */
 	unsigned busy_tries;		/* NBD_CMD_CONNECT said EBUSY */
 	sd_event_source *busy_timer;
-	struct errand *errand, *tuning;	/* under way in a child; that sets the queue back */
-	bool waits_longer;		/* the kernel's dead-timeout is not that of the keys … */
-	bool timeout_due;		/* … nor is its timeout */
+	/* Children: at work; that sets the queue back; that looks whether somebody has it. */
+	struct errand *errand, *tuning, *claim;
+	bool waits_longer, timeout_due;	/* the kernel's dead-timeout, timeout are not the keys' */
 	struct move *move;		/* to another server, or NULL */
 	uint64_t grow_to;		/* bytes; 0: nothing to grow */
 	bool detach_wanted, detach_forced;

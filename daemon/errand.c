@@ -283,7 +283,7 @@ int errand_hasten(struct device *d, struct errand **slot, errand_done_fn done)
 
 int errand_claim(struct device *d, errand_done_fn done)
 {
-	return start(d, &d->errand, "claim", CLAIM_LIMIT_USEC, claim_device, done);
+	return start(d, &d->claim, "claim", CLAIM_LIMIT_USEC, claim_device, done);
 }
 
 int errand_close(struct device *d, errand_done_fn done)

@@ -2,7 +2,7 @@
  *
  * Newer kernels freeze the queue to change a setting, an open scans partitions, a flush
  * waits for the server; none of that may stop the daemon.  There is one errand at a time in
- * each slot: d->errand, d->tuning, the move's. */
+ * each slot: d->errand, d->tuning, d->claim, the move's. */
 #pragma once
 
 #include "daemon/device.h"

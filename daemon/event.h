@@ -16,6 +16,7 @@ struct event_detail {
 	enum connect_failure failure;	/* EV_FAILED */
 	enum kernel_call_kind call;	/* EV_KERNEL_DONE, EV_KERNEL_FAILED */
 	int error;			/* EV_KERNEL_FAILED, EV_MOVE_CHECKED: -errno */
+	uint64_t size;			/* EV_KERNEL_DONE of a CALL_RESIZE: bytes */
 	const char *text;		/* why, for EV_FAILED, EV_LOST, EV_LINK_DEAD */
 	const struct digests *digests;	/* EV_CANDIDATE: of the samples asked for */
 };

@@ -53,6 +53,7 @@ static void call_done(struct kjob *job, int result)
 	struct event_detail detail = { .call = c->kind, .error = result };
 	struct device *d = c->device;
 
+	detail.size = c->kind == CALL_RESIZE ? c->size : 0;
 	free(c);
 	if (!d)
 		return;

@@ -369,12 +369,12 @@ static enum device_state prepare(struct device *d)
 {
 	int r;
 
-	d->move->phase = MOVE_PREPARE;
 	if (d->keys.dead_timeout_usec >= MOVE_WAIT_USEC || !device_links_alive(d)) {
 		move_again(d, 0, switch_now);
 	} else if (d->call) {
 		move_again(d, TURN_PAUSE_USEC, prepare);
 	} else {
+		d->move->phase = MOVE_PREPARE;	/* not before: the end of this call counts */
 		d->waits_longer = true;
 		r = kernel_configure(d, MOVE_WAIT_USEC);
 		if (r < 0)

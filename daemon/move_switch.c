@@ -51,6 +51,7 @@ static bool cut_lost_links(struct device *d)
 
 static void cut_links(struct device *d)
 {
+	links_take_back(d);
 	for (size_t i = 0; i < d->n_links; i++) {
 		struct link *l = &d->links[i];
 
@@ -62,12 +63,15 @@ static void cut_links(struct device *d)
 	}
 }
 
-/* Every write that the server has completed; with the links dead it grows no more. */
+/* Every write that the server has completed; with the links dead it grows no more.  False:
+ * it is not known, for the block layer need not count them (queue/iostats). */
 static bool count_writes(const struct device *d, uint64_t *ret)
 {
 	struct nbdk_info info;
+	uint64_t counted;
 
-	if (nbdk_sysfs_read((unsigned)d->index, &info) < 0)
+	if (nbdk_queue_get((unsigned)d->index, "iostats", &counted) < 0 || !counted ||
+	    nbdk_sysfs_read((unsigned)d->index, &info) < 0)
 		return false;
 	*ret = info.writes;
 	return true;
@@ -100,9 +104,6 @@ static void place_candidates(struct device *d)
 		d->links[i].candidate = false;
 		mv->links[i] = (struct link){ .device = d, .fd = -1, .candidate = true };
 	}
-	d->grow_to = device_usable_size(d, d->links[0].info.size);
-	if (d->grow_to <= d->size)
-		d->grow_to = 0;
 }
 
 /* Once the kernel knows that the old links are dead, nothing is completed by the old server
@@ -151,6 +152,7 @@ enum device_state move_switch(struct device *d, const struct event_detail *e)
 		return d->state;
 	}
 	retry_stop(d);
+	mv->timer = sd_event_source_disable_unref(mv->timer);
 	mv->cut_usec = now_usec();
 	cut_links(d);
 	mv->phase = MOVE_SWITCH;
@@ -166,24 +168,26 @@ static bool dead_timeout_over(const struct device *d)
 }
 
 /* The new links are dead.  Back to the old server, unless the new one has completed a write,
- * which the old one may not have. */
+ * which the old one may not have, or may have done so. */
 static enum device_state going(struct device *d)
 {
 	struct move *mv = d->move;
 	char reason[DEVICE_REASON_MAX];
 	uint64_t writes;
-	bool stays;
+	bool known, stays;
 
 	if (d->call || !links_settled(d))
 		return STATE_MOVING;
-	stays = !count_writes(d, &writes) || writes != mv->writes;
+	known = mv->writes != UINT64_MAX && count_writes(d, &writes);
+	stays = !known || writes != mv->writes;
 	if (!stays)
 		exchange(d);
 	memcpy(reason, mv->reason, sizeof(reason));
 	d->grow_to = 0;
 	if (stays)
-		move_fail(d, CONTROL_ERROR_FAILED, "the new server was lost: %s; it has taken "
-			  "writes already, so the device waits for it", reason);
+		move_fail(d, CONTROL_ERROR_FAILED, "the new server was lost: %s; it %s, so the "
+			  "device waits for it", reason, known ? "has taken writes already" :
+			  "may have taken writes (queue/iostats is 0, and none are counted)");
 	else
 		move_fail(d, CONTROL_ERROR_FAILED, "%s; back to the old server", reason);
 	device_set_error(d, "%s", reason);

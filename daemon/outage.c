@@ -24,6 +24,7 @@ static void time_out(struct device *d, uint64_t passed_usec)
 	uint64_t left = usec_sub(d->keys.dead_timeout_usec, passed_usec);
 	int r = 0;
 
+	d->dead_timer = sd_event_source_disable_unref(d->dead_timer);
 	if (left != USEC_INFINITY)
 		r = sd_event_add_time_relative(d->manager->event, &d->dead_timer,
 					       CLOCK_MONOTONIC, left, USEC_PER_MSEC,

@@ -112,6 +112,20 @@ bool links_settled(struct device *d)
 	return true;
 }
 
+void links_take_back(struct device *d)
+{
+	for (size_t i = 0; i < d->n_links; i++) {
+		struct link *l = &d->links[i];
+
+		if (l->state == LINK_HANDED) {
+			link_cut(l, NULL);
+			d->kernel_dead -= d->kernel_dead > 0;	/* then it tells */
+		}
+		if (l->state == LINK_HANDED || l->state == LINK_READY)
+			link_reset(l);
+	}
+}
+
 static enum device_state hand_over(struct device *d)
 {
 	int r;
@@ -146,9 +160,6 @@ enum device_state link_socket(struct device *d, const struct event_detail *e)
 
 	if (identity_differs(d, &e->link->info, reason))
 		return refuse(d, e->link, reason);
-	d->grow_to = device_usable_size(d, e->link->info.size);
-	if (d->grow_to <= d->size)
-		d->grow_to = 0;
 	return hand_over(d);
 }
 
@@ -225,9 +236,22 @@ enum device_state link_dead(struct device *d, const struct event_detail *e)
 	return hand_over(d);
 }
 
+/* Every connection keeps the size that it was told: no request may go beyond the least.  Of
+ * those that were taken over it is not known.  Bytes, or 0: it does not grow. */
+static uint64_t growth(const struct device *d)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (size_t i = 0; i < d->n_links; i++)
+		least = d->links[i].state != LINK_ALIVE ? 0 :
+			MIN(least, device_usable_size(d, d->links[i].info.size));
+	return least > d->size ? least : 0;
+}
+
 static void on_grown_read(struct device *d, const struct errand_result *result)
 {
-	if (result->error < 0 || d->call || !d->grow_to || device_links_alive(d) == 0)
+	d->grow_to = growth(d);
+	if (result->error < 0 || d->call || !d->grow_to)
 		return;		/* the next connection begins anew */
 	if (kernel_resize(d, d->grow_to) < 0)
 		device_log(d, LOG_WARNING, "no memory to grow the device now");
@@ -236,6 +260,7 @@ static void on_grown_read(struct device *d, const struct errand_result *result)
 /* Resizing freezes the queue: only once a read has come through the new connection. */
 void links_grow(struct device *d)
 {
+	d->grow_to = growth(d);
 	if (!d->grow_to || d->errand)
 		return;
 	if (errand_first_read(d, &d->errand, on_grown_read) < 0)
@@ -264,9 +289,13 @@ enum device_state links_resume(struct device *d)
 	size_t alive = device_links_alive(d);
 
 	d->settings_due = !errand_settings_made(d);
-	if (alive == 0 && d->outages.began_usec) {
+	/* What they waited for may have come when nobody looked. */
+	links_take_back(d);
+	if (alive) {
+		outage_end(d);
+	} else if (d->outages.began_usec) {
 		outage_resume(d);
-	} else if (alive == 0) {
+	} else {
 		news_tell(d, NEWS_OUTAGE, "%s", reason);
 		outage_begin(d, reason);
 	}
@@ -278,15 +307,21 @@ enum device_state links_resume(struct device *d)
 							     : STATE_RECONNECTING;
 }
 
-static void resized(struct device *d)
+/* A connection that came meanwhile, and was told less, is looked at anew. */
+static void resized(struct device *d, uint64_t size)
 {
 	char old[FORMAT_MAX], new[FORMAT_MAX];
 
 	news_tell(d, NEWS_GROWN, "grown from %s to %s", format_size(old, d->size),
-		   format_size(new, d->grow_to));
-	d->size = d->grow_to;
-	d->info.size = d->grow_to;
+		   format_size(new, size));
+	d->size = d->info.size = size;
 	d->grow_to = 0;
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].state == LINK_READY &&
+		    device_usable_size(d, d->links[i].info.size) < size) {
+			link_reset(&d->links[i]);
+			retry_now(d);
+		}
 }
 
 enum device_state link_kernel_done(struct device *d, const struct event_detail *e)
@@ -295,7 +330,7 @@ enum device_state link_kernel_done(struct device *d, const struct event_detail *
 	bool was_out = device_is_out(d);
 
 	if (e->call == CALL_RESIZE)
-		resized(d);
+		resized(d, e->size);
 	for (size_t i = 0; i < d->n_links && e->call == CALL_RECONNECT; i++) {
 		if (d->links[i].state != LINK_HANDED)
 			continue;
@@ -328,8 +363,8 @@ enum device_state link_kernel_done(struct device *d, const struct event_detail *
 
 enum device_state link_kernel_failed(struct device *d, const struct event_detail *e)
 {
-	struct link *l;
-
+	if (e->call == CALL_RECONNECT)
+		links_take_back(d);
 	if (d->detach_wanted)
 		return detach_begin(d, NULL);
 	if (e->call == CALL_RESIZE) {
@@ -346,8 +381,6 @@ enum device_state link_kernel_failed(struct device *d, const struct event_detail
 	if (!link_still_attached(d))
 		return device_lost(d, &(struct event_detail){
 			.text = "another program has disconnected it" });
-	while ((l = device_link_in(d, LINK_HANDED)) || (l = device_link_in(d, LINK_READY)))
-		link_reset(l);
 	device_set_error(d, "kernel did not take the new connection: %s",
 			 strerror(-e->error));
 	device_log(d, LOG_ERR, "%s", d->last_error);

@@ -32,6 +32,9 @@ bool link_still_attached(struct device *d);
  * drops it otherwise: does it know of as many deaths as we do?  If not, an EV_LINK_DEAD will
  * come, at the latest from a timer. */
 bool links_settled(struct device *d);
+/* Connections that the kernel was given in vain, or is not to be given any more.  It may have
+ * taken some before it failed: those die there, too. */
+void links_take_back(struct device *d);
 /* Set back what a move has changed in the kernel, once links live. */
 void links_restore(struct device *d);
 void links_grow(struct device *d);
@@ -51,8 +54,9 @@ enum device_state move_kernel_failed(struct device *d, const struct event_detail
 enum device_state move_checked(struct device *d, const struct event_detail *e);
 
 /* detach.c */
-/* Nobody has it open for sure, as far as that can be seen without opening it. */
-bool detach_is_unused(const struct device *d);
+/* Somebody asks for it, and waits among d->detachers.  Those who would have to be forced are
+ * told before anything changes, where that can be seen at once. */
+void detach_ask(struct device *d, bool force);
 enum device_state detach_begin(struct device *d, const struct event_detail *e);
 enum device_state detach_hurry(struct device *d, const struct event_detail *e);
 enum device_state detach_later(struct device *d, const struct event_detail *e);

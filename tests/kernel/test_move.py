@@ -104,6 +104,11 @@ def test_a_server_that_fails_its_first_read_loses_the_device_again(guest, daemon
         assert daemon.wait_state('first', ('connected', 'reconnecting'))['uri'] == new.uri
         writer.kill()
         writer.wait()
+        # Nor may it be lost when nobody counts.
+        move(daemon, 'first', old.uri, '--force')
+        guest.sh(f'echo 0 > /sys/block/{device[5:]}/queue/iostats')
+        assert 'may have taken writes' in refused(daemon, 'first', new.uri, '--force')
+        assert daemon.wait_state('first', ('connected', 'reconnecting'))['uri'] == new.uri
         daemon.detach('first')
 
 

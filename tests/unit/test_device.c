@@ -29,6 +29,10 @@
 
 /* ---- what is not there: the linker has the daemon call these ------------------------- */
 
+#define FAKE(type, name, ...)			\
+	type __wrap_##name(__VA_ARGS__);	\
+	type __wrap_##name(__VA_ARGS__)
+
 struct call {
 	struct device *device;
 	struct errand **slot;		/* NULL: it has ended */
@@ -39,8 +43,7 @@ static struct kjob *jobs[JOBS_MAX];
 static struct call errands[ERRANDS_MAX];
 static size_t n_jobs, n_errands;
 
-void __wrap_kworker_submit(struct kworker *w, struct kjob *job);
-void __wrap_kworker_submit(struct kworker *w, struct kjob *job)
+FAKE(void, kworker_submit, struct kworker *w, struct kjob *job)
 {
 	CHECK(n_jobs < JOBS_MAX);
 	jobs[n_jobs++] = job;
@@ -56,56 +59,53 @@ static int start_errand(struct device *d, struct errand **slot, errand_done_fn d
 	return 0;
 }
 
-int __wrap_errand_first_read(struct device *d, struct errand **slot, errand_done_fn done);
-int __wrap_errand_first_read(struct device *d, struct errand **slot, errand_done_fn done)
+FAKE(int, errand_first_read, struct device *d, struct errand **slot, errand_done_fn done)
 {
 	return start_errand(d, slot, done);
 }
 
-int __wrap_errand_flush(struct device *d, errand_done_fn done);
-int __wrap_errand_flush(struct device *d, errand_done_fn done)
+FAKE(int, errand_flush, struct device *d, errand_done_fn done)
 {
 	return start_errand(d, &d->errand, done);
 }
 
-int __wrap_errand_close(struct device *d, errand_done_fn done);
-int __wrap_errand_close(struct device *d, errand_done_fn done)
+FAKE(int, errand_close, struct device *d, errand_done_fn done)
 {
 	return start_errand(d, &d->errand, done);
 }
 
-struct errand *__wrap_errand_cancel(struct errand *e);
-struct errand *__wrap_errand_cancel(struct errand *e)
+FAKE(int, errand_hasten, struct device *d, struct errand **slot, errand_done_fn done)
+{
+	return start_errand(d, slot, done);
+}
+
+FAKE(int, errand_claim, struct device *d, errand_done_fn done)
+{
+	return start_errand(d, &d->claim, done);
+}
+
+FAKE(struct errand *, errand_cancel, struct errand *e)
 {
 	if (e)
 		((struct call *)e)->slot = NULL;
 	return NULL;
 }
 
-void __wrap_errand_settings_due(struct device *d);
-void __wrap_errand_settings_due(struct device *d) {}
-void __wrap_save_device(struct device *d);
-void __wrap_save_device(struct device *d) {}
-void __wrap_status_changed(struct manager *m);
-void __wrap_status_changed(struct manager *m) {}
-void __wrap_news_tell(struct device *d, enum news_kind kind, const char *format, ...);
-void __wrap_news_tell(struct device *d, enum news_kind kind, const char *format, ...) {}
-void __wrap_fdstore_link(struct link *l);
-void __wrap_fdstore_link(struct link *l) {}
-bool __wrap_connectors_busy(const struct connectors *all);
-bool __wrap_connectors_busy(const struct connectors *all) { return false; }
+FAKE(void, errand_settings_due, struct device *d) {}
+FAKE(void, save_device, struct device *d) {}
+FAKE(void, status_changed, struct manager *m) {}
+FAKE(void, news_tell, struct device *d, enum news_kind kind, const char *format, ...) {}
+FAKE(void, fdstore_link, struct link *l) {}
+FAKE(bool, connectors_busy, const struct connectors *all) { return false; }
 
-int __wrap_connector_start(struct connectors *all, const struct connector_spec *spec,
-			   struct connector **ret);
-int __wrap_connector_start(struct connectors *all, const struct connector_spec *spec,
-			   struct connector **ret)
+FAKE(int, connector_start, struct connectors *all, const struct connector_spec *spec,
+     struct connector **ret)
 {
 	*ret = (struct connector *)all;
 	return 0;
 }
 
-struct connector *__wrap_connector_cancel(struct connector *c);
-struct connector *__wrap_connector_cancel(struct connector *c) { return NULL; }
+FAKE(struct connector *, connector_cancel, struct connector *c) { return NULL; }
 
 /* ---- a device ------------------------------------------------------------------------ */
 
@@ -149,16 +149,16 @@ static struct device *attached(struct manager *m, size_t n_links)
 	return d;
 }
 
-/* Link I in STATE, with an export of SIZE bytes behind it; the server's end of its socket. */
-static int make_link(struct device *d, size_t i, enum link_state state, uint64_t size)
+/* L in STATE, with an export of SIZE bytes behind it; the server's end of its socket. */
+static int make_link(struct device *d, struct link *l, enum link_state state, uint64_t size)
 {
 	int pair[2];
 
 	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-	d->links[i].fd = pair[0];
-	d->links[i].state = state;
-	d->links[i].info = d->info;
-	d->links[i].info.size = size;
+	l->fd = pair[0];
+	l->state = state;
+	l->info = d->info;
+	l->info.size = size;
 	return pair[1];
 }
 
@@ -167,7 +167,7 @@ static struct device *connected(struct manager *m, size_t n_links)
 	struct device *d = attached(m, n_links);
 
 	for (size_t i = 0; i < n_links; i++)
-		(void)make_link(d, i, LINK_ALIVE, d->size);
+		(void)make_link(d, &d->links[i], LINK_ALIVE, d->size);
 	d->dead_links = d->kernel_dead = 0;
 	d->state = STATE_CONNECTED;
 	return d;
@@ -247,6 +247,100 @@ TEST(a_device_has_one_call_of_the_kernel)
 	CHECK_INT(d->links[0].state, LINK_ALIVE);
 }
 
+TEST(a_device_that_another_program_has_attached_again_is_left_alone)
+{
+	struct manager *m = manager();
+	struct device *d = attached(m, 1);
+
+	close(d->life_fd);
+	d->life_fd = open("/dev/null", O_RDONLY);	/* as `pid` of a device that is gone */
+	detach_ask(d, true);
+	CHECK_INT(n_jobs, 0);
+	CHECK_INT(m->n_devices, 0);
+}
+
+TEST(a_detach_that_is_refused_leaves_no_connection_that_nobody_uses)
+{
+	struct device *d = attached(manager(), 1);
+
+	d->kernel_dead = 0;		/* so that it waits for the kernel */
+	(void)make_link(d, &d->links[0], LINK_READY, d->size);
+	device_event(d, EV_SOCKET, &(struct event_detail){ .link = &d->links[0] });
+	device_event(d, EV_DETACH, NULL);
+	device_event(d, EV_LINK_DEAD, NULL);
+	end_job(0, -EPERM);		/* LET_GO */
+	CHECK_INT(d->state, STATE_RECONNECTING);
+	CHECK_INT(d->links[0].state, LINK_IDLE);
+	CHECK(d->retry_at_usec);
+}
+
+TEST(an_outage_ends_although_a_detach_was_refused_meanwhile)
+{
+	struct device *d = attached(manager(), 1);
+
+	outage_begin(d, "test");
+	(void)make_link(d, &d->links[0], LINK_READY, d->size);
+	device_event(d, EV_SOCKET, &(struct event_detail){ .link = &d->links[0] });
+	device_event(d, EV_DETACH, NULL);
+	end_job(0, 0);			/* RECONFIGURE */
+	CHECK_INT(d->state, STATE_DETACHING);
+	end_errand(0, 0);		/* the flush */
+	end_job(1, -EPERM);		/* LET_GO */
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_INT(d->outages.began_usec, 0);
+}
+
+TEST(an_outage_that_is_timed_anew_is_timed_once)
+{
+	struct manager *m = manager();
+	struct device *d = attached(m, 1);
+
+	d->keys.dead_timeout_usec = USEC_PER_MSEC;
+	outage_begin(d, "test");
+	outage_resume(d);
+	outage_end(d);
+	run(m);
+	CHECK_INT(d->state, STATE_RECONNECTING);
+}
+
+static unsigned n_ended;
+
+static void on_end(struct device *d, const struct errand_result *result)
+{
+	n_ended++;
+}
+
+TEST(a_detach_that_is_refused_has_stopped_nothing)
+{
+	struct device *d = connected(manager(), 1);
+
+	CHECK_INT(errand_first_read(d, &d->errand, on_end), 0);	/* or what attach does */
+	detach_ask(d, false);
+	detach_ask(d, false);		/* two who ask, one look */
+	CHECK_INT(n_errands, 2);
+	end_errand(1, -EBUSY);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK(!d->detach_wanted);
+	end_errand(0, 0);
+	CHECK_INT(n_ended, 1);
+}
+
+TEST(a_forced_detach_stays_forced)
+{
+	struct device *d = connected(manager(), 1);
+
+	CHECK_INT(kernel_configure(d, 0), 0);
+	detach_ask(d, false);
+	detach_ask(d, true);
+	CHECK(!errands[0].slot);	/* nobody is told that it is held */
+	detach_ask(d, false);
+	CHECK(d->detach_forced);
+	CHECK_INT(n_errands, 1);
+	end_job(0, 0);
+	CHECK_INT(d->state, STATE_DETACHING);
+	CHECK_INT(n_jobs, 2);		/* DISCONNECT: no flush before */
+}
+
 /* ---- a device that moves ------------------------------------------------------------- */
 
 static void start_move(struct device *d, enum move_phase phase)
@@ -292,4 +386,109 @@ TEST(a_detach_that_gives_a_move_up_makes_one_call)
 	CHECK_INT(n_jobs, 2);		/* DISCONNECT */
 	end_job(1, 0);
 	CHECK_INT(m->n_devices, 0);
+}
+
+TEST(a_call_from_before_does_not_end_the_preparation_of_a_move)
+{
+	struct manager *m = manager();
+	struct device *d = connected(m, 1);
+	struct link *l;
+
+	CHECK_INT(kernel_configure(d, 0), 0);
+	start_move(d, MOVE_JOIN);
+	l = &d->move->links[0];
+	(void)make_link(d, l, LINK_READY, d->size);
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = l });
+	end_errand(0, 0);		/* the flush; now the first call stands in the way */
+	end_job(0, 0);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	run(m);
+	CHECK_INT(n_jobs, 2);		/* CONFIGURE with the longer dead-timeout */
+	CHECK_INT(d->move->phase, MOVE_PREPARE);
+	end_job(1, 0);
+	CHECK_INT(d->state, STATE_MOVING);
+	CHECK_INT(d->move->phase, MOVE_SWITCH);
+	CHECK(!d->move->timer);
+}
+
+/* Has the other end of FD been shut down, not merely closed here? */
+static bool cut(int fd)
+{
+	char byte;
+
+	return read(fd, &byte, 1) == 0;
+}
+
+TEST(a_move_whose_call_failed_cuts_what_the_kernel_may_have_taken)
+{
+	struct device *d = connected(manager(), 1);
+	int peer, taken;
+
+	start_move(d, MOVE_CHECK);
+	d->state = STATE_MOVING;
+	d->dead_links = d->kernel_dead = 1;
+	peer = make_link(d, &d->links[0], LINK_READY, d->size);
+	taken = dup(d->links[0].fd);
+	CHECK_INT(kernel_reconnect(d, 0), 0);
+	end_job(0, -EIO);
+	CHECK(taken >= 0 && cut(peer));
+	CHECK_INT(d->state, STATE_MOVING);	/* until the kernel has told of that death */
+	device_event(d, EV_LINK_DEAD, NULL);
+	CHECK_INT(d->state, STATE_RECONNECTING);
+}
+
+/* ---- a device whose links die -------------------------------------------------------- */
+
+TEST(a_connection_that_the_kernel_may_have_taken_is_cut_when_its_call_fails)
+{
+	struct device *d = attached(manager(), 1);
+	int peer = make_link(d, &d->links[0], LINK_READY, d->size);
+	int taken = dup(d->links[0].fd);	/* the kernel's */
+
+	device_event(d, EV_SOCKET, &(struct event_detail){ .link = &d->links[0] });
+	end_job(0, -EIO);
+	CHECK(taken >= 0 && cut(peer));
+	CHECK_INT(d->links[0].state, LINK_IDLE);
+	CHECK_INT(d->kernel_dead, 0);
+}
+
+/* Link I dies, and a new connection is told of SIZE. */
+static void replace(struct device *d, size_t i, uint64_t size)
+{
+	device_event(d, EV_LINK_DEAD, &(struct event_detail){ .link = &d->links[i], .text = "t" });
+	device_event(d, EV_LINK_DEAD, NULL);
+	(void)make_link(d, &d->links[i], LINK_READY, size);
+	device_event(d, EV_SOCKET, &(struct event_detail){ .link = &d->links[i] });
+}
+
+TEST(a_resize_ends_with_the_size_that_was_asked_for)
+{
+	struct device *d = connected(manager(), 1);
+
+	d->keys.size_change = CONF_SIZE_GROW;
+	CHECK_INT(kernel_resize(d, 2 * MIB), 0);
+	replace(d, 0, MIB);
+	end_job(0, 0);
+	CHECK_INT(d->size, 2 * MIB);
+	/* The connection that came meanwhile does not do. */
+	CHECK_INT(d->links[0].state, LINK_IDLE);
+	CHECK_INT(n_jobs, 1);
+	CHECK(d->retry_at_usec);
+}
+
+TEST(a_device_grows_when_every_connection_is_told_of_it)
+{
+	struct device *d = connected(manager(), 2);
+
+	d->keys.size_change = CONF_SIZE_GROW;
+	replace(d, 0, 2 * MIB);
+	end_job(0, 0);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_INT(n_errands, 0);
+	replace(d, 1, 3 * MIB);
+	end_job(1, 0);
+	end_errand(0, 0);		/* a first read */
+	CHECK_INT(n_jobs, 3);
+	end_job(2, 0);
+	CHECK_INT(d->size, 2 * MIB);
 }
