@@ -24,6 +24,10 @@
 
 #define NOBODY_ID	65534
 #define CHILD_FDS	64
+/* An answer carries a descriptor.  Of all that processes of its user have sent and nobody has
+ * taken there may be as many as the sender may have open (unix(7), ETOOMANYREFS): more than
+ * others, each with its own limit and at most 253 in a message, can put there. */
+#define ANSWER_FDS	16384
 #define MIB		(UINT64_C(1) << 20)
 
 struct sandbox {
@@ -44,9 +48,10 @@ static const struct {
 	bool keeps_files;		/* the root directory */
 	uint64_t capabilities;
 	uint64_t memory;		/* bytes of address space, beyond the daemon's */
+	rlim_t descriptors;		/* 0: CHILD_FDS; no more than the daemon's */
 } roles[SANDBOX_ROLES] = {
-	[SANDBOX_DIAL] = { .memory = 64 * MIB },
-	[SANDBOX_NEGOTIATE] = { .memory = 64 * MIB },
+	[SANDBOX_DIAL] = { .memory = 64 * MIB, .descriptors = ANSWER_FDS },
+	[SANDBOX_NEGOTIATE] = { .memory = 64 * MIB, .descriptors = ANSWER_FDS },
 	[SANDBOX_RELAY] = { .memory = 64 * MIB },
 	[SANDBOX_RESOLVE] = { .keeps_files = true, .memory = 256 * MIB },
 	[SANDBOX_READ] = {
@@ -230,6 +235,16 @@ static int set_limit(int resource, rlim_t value)
 	return setrlimit(resource, &(struct rlimit){ value, value }) < 0 ? -errno : 0;
 }
 
+static int limit_descriptors(enum sandbox_role role)
+{
+	rlim_t value = roles[role].descriptors ? roles[role].descriptors : CHILD_FDS;
+	struct rlimit now;
+
+	if (getrlimit(RLIMIT_NOFILE, &now) < 0)
+		return -errno;
+	return set_limit(RLIMIT_NOFILE, MIN(value, now.rlim_max));
+}
+
 /* A fork begins with all of the daemon's memory; ROOM is what it may add. */
 static int limit_memory(const struct sandbox *s, uint64_t room)
 {
@@ -309,7 +324,7 @@ int sandbox_enter(const struct sandbox *s, enum sandbox_role role)
 		return -errno;
 	r = set_limit(RLIMIT_CORE, 0);
 	if (r >= 0)
-		r = set_limit(RLIMIT_NOFILE, CHILD_FDS);
+		r = limit_descriptors(role);
 	if (r >= 0)
 		r = limit_memory(s, roles[role].memory);
 	if (r >= 0)

@@ -1,8 +1,11 @@
 """Runs in a guest: a client of the control socket that breaks the rules, and other things
 that no program there does."""
 import ctypes
+import errno
 import os
 import re
+import resource
+import signal
 import socket
 import time
 
@@ -72,6 +75,22 @@ def crowd(path, clients):
             pass
         time.sleep(0.05)
     return None
+
+
+def fill_the_way(uid):
+    """As user UID send descriptors that nobody takes, as many as a child of nbdd can with its
+    limit of 64, and hold them there; print why there are no more."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        for _ in range(10):
+            socket.send_fds(ends[0], [b'x'], [ends[0].fileno()] * 253)
+    except OSError as e:
+        print(errno.errorcode[e.errno], flush=True)
+    signal.pause()
 
 
 def cut_connection(pid, port, which):

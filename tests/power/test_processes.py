@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.harness.daemon import Daemon
-from tests.harness.paths import NBDCTL
+from tests.harness.paths import NBDCTL, ROOT
 from tests.harness.script import Scripted
 from tests.harness.servers import QemuNbd
 from tests.harness.wait import wait_until
@@ -88,11 +88,24 @@ def test_the_process_that_talks_to_a_server_has_no_power(guest, daemon):
         now = limits(guest, pid)
         assert [now[f'Max {w}'] for w in ('core file size', 'file size', 'processes')] == \
             ['0'] * 3
-        assert int(now['Max open files']) <= 64
+        assert int(now['Max open files']) <= 16384      # to answer, whatever others hold
         assert int(now['Max address space']) <= \
             int(guest.proc_status(daemon.spawner)['VmSize'].split()[0]) * 1024 + (64 << 20)
         daemon.detach('stalls', '--force')
         wait_until(lambda: p.rc is not None, 10, 'nbdctl to end')
+
+
+def test_descriptors_that_others_hold_on_their_way_keep_no_connector_from_answering(guest, daemon):
+    code = f'import tests.kernel.inside as i; i.fill_the_way({unprivileged()[0]})'
+    other = guest.spawn(['/usr/bin/python3', '-B', '-E', '-s', '-c',
+                         f'import sys; sys.path.insert(0, {str(ROOT)!r}); {code}'])
+    wait_until(lambda: other.output == 'ETOOMANYREFS\n', 30, 'no more to be taken')
+    with file_server(guest, 'answers') as server:
+        daemon.attach(server.uri, name='answers')
+        daemon.detach('answers')
+    assert other.rc is None
+    other.kill()
+    other.wait()
 
 
 def test_the_process_that_makes_connectors_has_no_power_but_to_shut_them_in(guest, daemon):
