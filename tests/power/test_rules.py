@@ -38,3 +38,24 @@ def test_every_name_is_that_of_a_system_call():
 def test_what_64_bit_arm_uses_is_in_the_table(name):
     """There the C library has no other calls for these: no poll, open, stat, readlink."""
     assert name in names() and resolve(name, AARCH64) >= 0
+
+
+MULTIPLEX = {'i386': 0x40000003, 'ppc64el': 0xc0000015, 's390x': 0x80000016}
+ALONE = {'x86_64': 0xc000003e, 'aarch64': AARCH64}
+SOCKET_CALLS = """socket bind connect listen accept getsockname getpeername socketpair send recv
+    sendto recvfrom shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg"""
+
+
+@pytest.mark.parametrize('machine', MULTIPLEX)
+def test_socket_calls_that_go_through_one_are_told_by_their_numbers(machine):
+    """sandbox_rules.c counts on it: -101 and below, in the order of socketcall's numbers."""
+    arch = MULTIPLEX[machine]
+    assert resolve('socketcall', arch) >= 0
+    for number, name in enumerate(SOCKET_CALLS.split(), 1):
+        assert resolve(name, arch) == -100 - number
+
+
+@pytest.mark.parametrize('machine', ALONE)
+def test_where_no_call_stands_for_others_nothing_is_told_by_numbers(machine):
+    assert resolve('socketcall', ALONE[machine]) < 0
+    assert resolve('socket', ALONE[machine]) >= 0
