@@ -11,6 +11,7 @@
 #include "daemon/manager.h"
 #include "daemon/naming.h"
 #include "daemon/news.h"
+#include "daemon/one_server.h"
 #include "daemon/report.h"
 #include "daemon/retry.h"
 #include "daemon/transitions.h"
@@ -214,6 +215,11 @@ enum device_state attach_failed(struct device *d, const struct event_detail *e)
 		return attach_progress(d);
 	}
 	device_set_error(d, "%s", e->text);
+	if (e->link && !d->automatic && one_server_next(d)) {	/* others: retry_after_failure */
+		device_log(d, LOG_WARNING, "%s; its next server is tried", d->last_error);
+		retry_now(d);
+		return STATE_CONNECTING;
+	}
 	return attach_give_up(d, CONTROL_ERROR_CONNECT_FAILED, e->failure);
 }
 

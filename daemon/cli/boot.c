@@ -71,8 +71,7 @@ static int write_conf(const struct cli *cli, const struct conf *c, char **ret_pa
 
 	if (asprintf(&directory, "%s-root", cli->runtime_dir) < 0 ||
 	    asprintf(&path, "%s/boot.conf", directory) < 0)
-		path = NULL;
-	cli_must(path);
+		return cli_error(cli, CLI_FAILED, "boot: %s", strerror(ENOMEM));
 	mkdir(directory, 0755);
 	old = umask(077);
 	f = fopen(path, "we");

@@ -130,6 +130,14 @@ def test_the_next_address_is_used_when_the_first_server_is_gone(guest, daemon):
         assert s['outages']['count'] == 1
         w.finish()
         daemon.detach('both')
+        # Nor does a person who attaches it have to know which of them is there.
+        addresses = f'--addresses=localhost:{first.port},127.0.0.1:{second.port}'
+        daemon.ctl('attach', '--name=both', '--connections=1', addresses)
+        assert daemon.status('both')['peer'] == f'127.0.0.1:{second.port}'
+        daemon.detach('both')
+        second.kill()
+        out = daemon.ctl('attach', '--name=both', '--connections=1', addresses, check=False)
+        assert out.rc != 0 and f'127.0.0.1:{second.port}: connect: Connection refused' in out.out
 
 
 def test_no_connection_goes_to_another_server_while_one_lives(guest, daemon):
