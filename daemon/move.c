@@ -219,7 +219,8 @@ enum device_state move_candidate_failed(struct device *d, const struct event_det
 {
 	struct move *mv = d->move;
 
-	if (mv->phase == MOVE_CONNECT && mv->target.current + 1 < mv->target.n_servers) {
+	if (mv->phase == MOVE_CONNECT && mv->round == 0 &&
+	    mv->target.current + 1 < mv->target.n_servers) {
 		device_log(d, LOG_INFO, "move: %s", e->text);
 		mv->target.current++;
 		return connect_first(d);
@@ -276,6 +277,14 @@ static void start_errand(struct device *d, errand_done_fn done)
 		move_fail(d, CONTROL_ERROR_FAILED, "cannot start a process: %s", strerror(-r));
 }
 
+/* A server's name may have the addresses of several machines. */
+static bool is_who_was_compared(struct move *mv, const struct link *l)
+{
+	if (mv->round == 0)
+		memcpy(mv->peer, l->peer, sizeof(mv->peer));
+	return strcmp(mv->peer, l->peer) == 0;
+}
+
 enum device_state move_candidate(struct device *d, const struct event_detail *e)
 {
 	struct move *mv = d->move;
@@ -283,6 +292,9 @@ enum device_state move_candidate(struct device *d, const struct event_detail *e)
 
 	if (identity_differs(d, &e->link->info, reason)) {
 		move_fail(d, CONTROL_ERROR_NOT_THE_SAME, "%s", reason);
+	} else if (!is_who_was_compared(mv, e->link)) {
+		move_fail(d, CONTROL_ERROR_FAILED, "some of the data was compared with %s, and "
+			  "now %s answers: try again", mv->peer, e->link->peer);
 	} else if (mv->phase == MOVE_JOIN || !mv->compares) {
 		return join(d);
 	} else if (e->digests->n != mv->samples.n) {

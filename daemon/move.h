@@ -51,6 +51,7 @@ struct move {
 
 	bool compares;
 	unsigned round;			/* of comparison */
+	char peer[LINK_PEER_MAX];	/* with whom the first was */
 	struct samples samples;		/* not known to be the same yet */
 	struct digests before, theirs;
 	uint32_t n_compared, n_changing;

@@ -411,6 +411,39 @@ TEST(a_call_from_before_does_not_end_the_preparation_of_a_move)
 	CHECK(!d->move->timer);
 }
 
+/* Once more: what was the same with one server is not looked at again. */
+static struct link *second_round(struct device *d)
+{
+	struct link *l;
+
+	start_move(d, MOVE_CONNECT);
+	d->move->round = 1;
+	d->move->target.n_servers = 2;
+	snprintf(d->move->peer, sizeof(d->move->peer), "10.0.0.2:10809");
+	l = &d->move->links[0];
+	(void)make_link(d, l, LINK_READY, d->size);
+	return l;
+}
+
+TEST(a_move_compares_with_one_server)
+{
+	struct device *d = connected(manager(), 1);
+	struct link *l = second_round(d);
+
+	memcpy(l->peer, d->move->peer, sizeof(l->peer));
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = l });
+	CHECK(d->move && n_errands == 1);	/* the flush */
+	move_cancel(d, "enough");
+	l = second_round(d);
+	snprintf(l->peer, sizeof(l->peer), "10.0.0.3:10809");
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = l });
+	CHECK(!d->move);
+	l = second_round(d);
+	device_event(d, EV_CANDIDATE_FAILED, &(struct event_detail){ .link = l, .text = "t" });
+	CHECK(!d->move);
+	CHECK_INT(d->state, STATE_CONNECTED);
+}
+
 /* Has the other end of FD been shut down, not merely closed here? */
 static bool cut(int fd)
 {
