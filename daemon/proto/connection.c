@@ -316,7 +316,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 }
 
 /* What the server does besides, such as to see a device's connection die, comes before what
- * it is asked, and who may change something before who may only look. */
+ * it is asked by who may only look; who may change something has turns with it. */
 static int set_priorities(struct varlink_connection *c)
 {
 	bool trusted = c->peer.uid == 0 || c->peer.uid == geteuid();

@@ -9,8 +9,9 @@
 
 #define VARLINK_BACKLOG		64
 #define VARLINK_LOGS_PER_MINUTE	10
-/* In the loop: of root's clients and of new ones, and of all others. */
-#define VARLINK_PRIORITY_ROOT	(SD_EVENT_PRIORITY_NORMAL + 10)
+/* In the loop: of root's clients and of new ones, which take turns with all else that there is
+ * to do, for a machine may be busy for long; and of all others. */
+#define VARLINK_PRIORITY_ROOT	SD_EVENT_PRIORITY_NORMAL
 #define VARLINK_PRIORITY	SD_EVENT_PRIORITY_IDLE
 
 struct varlink_connection {

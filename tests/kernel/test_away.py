@@ -1,4 +1,5 @@
 """While a device is away, which may be the root filesystem's, nbdd needs no file of a disk."""
+import contextlib
 import re
 import signal
 
@@ -83,9 +84,12 @@ def test_states_are_held_where_swap_cannot_take_them(guest):
 
 def clock_timer(guest, pid):
     """In how many seconds the timer ends that tells PID of a clock that is set (proc(5))."""
-    infos = [guest.read(f'/proc/{pid}/fdinfo/{n}') for n in guest.proc_fds(pid)]
-    return int(next(re.search(r'it_value: \((\d+),', i) for i in infos
-                    if 'settime flags: 03' in i).group(1))
+    for n in guest.proc_fds(pid):
+        with contextlib.suppress(FileNotFoundError):    # it was there for a moment
+            info = guest.read(f'/proc/{pid}/fdinfo/{n}')
+            if 'settime flags: 03' in info:
+                return int(re.search(r'it_value: \((\d+),', info).group(1))
+    raise AssertionError('nbdd has no such timer')
 
 
 def test_a_clock_that_is_set_disturbs_nobody(guest):
