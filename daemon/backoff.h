@@ -7,8 +7,6 @@ struct backoff {
 	uint64_t first_usec;	/* pause after the first failure */
 	uint64_t max_usec;
 	unsigned failures;	/* since the last success */
-	unsigned brief;		/* successes in a row that did not last */
-	uint64_t lost_usec;	/* when the latest of these ended, monotonic */
 };
 
 static inline void backoff_reset(struct backoff *b)

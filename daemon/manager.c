@@ -195,7 +195,7 @@ void manager_server_back(struct manager *m, const char *host)
 	for (size_t i = 0; i < m->n_devices; i++) {
 		struct device *d = m->devices[i];
 
-		if (retry_may_wake(d) && d->target.n_servers &&
+		if (d->retry_at_usec && d->target.n_servers && !d->refusal[0] &&
 		    strcmp(target_server(&d->target)->host, host) == 0)
 			retry_now(d);
 	}

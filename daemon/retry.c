@@ -19,9 +19,6 @@
 #define SOON_DEVICES		8
 #define TURN_MAX_USEC		USEC_PER_SEC	/* between two turns, also after that */
 #define HURRY_PAUSE_USEC	(200 * USEC_PER_MSEC)
-/* A server that takes connections and closes them, for a limit of clients or because it is
- * broken, would otherwise be asked as often as it can answer. */
-#define BRIEF_USEC		USEC_PER_SEC
 #define RESOLVE_PAUSE_USEC	(10 * USEC_PER_SEC)
 #define RETRY_ACCURACY_USEC	(5 * USEC_PER_MSEC)
 
@@ -173,38 +170,6 @@ void retry_queued(struct manager *m)
 	serve(m, true);
 }
 
-static bool lasts_not(const struct device *d)
-{
-	return d->backoff.brief > 1;
-}
-
-void retry_after_loss(struct device *d, uint64_t alive_usec)
-{
-	uint64_t now = now_usec();
-
-	if (!alive_usec || now - alive_usec >= BRIEF_USEC) {
-		if (lasts_not(d)) {
-			d->backoff.brief = 0;
-			retry_reset(d);
-		}
-		d->backoff.brief = 0;
-	} else if (alive_usec > d->backoff.lost_usec) {	/* or it has died with the one before */
-		d->backoff.brief++;
-	}
-	d->backoff.lost_usec = now;
-	if (d->retry_timer)
-		return;
-	if (lasts_not(d))
-		retry_after_failure(d, FAILURE_SOON);
-	else
-		retry_now(d);
-}
-
-bool retry_may_wake(const struct device *d)
-{
-	return d->retry_at_usec && !d->refusal[0] && !lasts_not(d);
-}
-
 void retry_hurry(struct device *d)
 {
 	uint64_t now = now_usec();
@@ -232,20 +197,19 @@ void retry_server_answers(struct manager *m, const struct server *server, bool w
 	for (size_t i = 0; i < m->n_devices; i++) {
 		struct device *d = m->devices[i];
 
-		if (retry_may_wake(d) && (well || d->asks_soon) && has_server(d, server))
+		if (d->retry_at_usec && !d->refusal[0] && (well || d->asks_soon) &&
+		    has_server(d, server))
 			retry_now(d);
 	}
 }
 
 void retry_reset(struct device *d)
 {
-	d->last_error[0] = '\0';
-	d->refusal[0] = '\0';
-	if (lasts_not(d))
-		return;
 	backoff_reset(&d->backoff);
 	d->round = 0;
 	d->attempts = 0;
+	d->last_error[0] = '\0';
+	d->refusal[0] = '\0';
 }
 
 static void on_resolved(int error, const char *message, struct target *target,

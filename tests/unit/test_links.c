@@ -129,7 +129,7 @@ static void add_server(struct target *t, const char *name, const char *const *la
 {
 	struct server *s = &t->servers[t->n_servers++];
 
-	snprintf(s->host, sizeof(s->host), "%.*s", (int)strcspn(name, ":"), name);
+	snprintf(s->host, sizeof(s->host), "%s", name);
 	snprintf(s->label, sizeof(s->label), "%s", name);
 	s->addresses = calloc(TARGET_ADDRESSES_MAX, sizeof(*s->addresses));
 	for (; *labels; labels++)
@@ -307,60 +307,6 @@ TEST(the_server_of_a_live_link_counts_more_than_what_a_state_says)
 	retry_now(d);
 	wait_dialled(d, A);
 	CHECK_INT(d->target.current, 0);
-}
-
-/* ---- connections that do not last ------------------------------------------------------- */
-
-static void last(struct device *d, uint64_t usec)
-{
-	live(d, 0, A);
-	d->links[0].alive_usec = now_usec() - usec;
-	d->state = STATE_CONNECTED;
-	retry_reset(d);
-	lose(d, 0);
-}
-
-static bool pauses(const struct device *d)
-{
-	return d->retry_at_usec > now_usec();
-}
-
-TEST(a_server_that_closes_each_connection_at_once_is_asked_more_and_more_slowly)
-{
-	struct device *d = device(servers(A, NULL), 1);
-
-	last(d, 100000);
-	CHECK(!pauses(d));			/* the first time may be a restart */
-	for (unsigned n = 1; n < 5; n++) {
-		wait_dialled(d, A);
-		d->links[0].connector = NULL;
-		last(d, 1);
-		CHECK(pauses(d));
-		CHECK_INT(d->attempts, n);	/* its success was none */
-		retry_server_answers(d->manager, target_server(&d->target), true);
-		manager_server_back(d->manager, target_server(&d->target)->host);
-		CHECK(pauses(d));
-	}
-	wait_dialled(d, A);
-	d->links[0].connector = NULL;
-	last(d, 2 * USEC_PER_SEC);
-	CHECK(!pauses(d));
-	CHECK_INT(d->attempts, 0);
-}
-
-TEST(connections_that_are_lost_together_are_one_loss)
-{
-	struct device *d = device(servers(A, NULL), 3);
-
-	for (size_t i = 0; i < 3; i++) {
-		live(d, i, A);
-		d->links[i].alive_usec = now_usec() - 100000;
-	}
-	d->state = STATE_CONNECTED;
-	for (size_t i = 0; i < 3; i++)
-		lose(d, i);
-	CHECK(!pauses(d));
-	CHECK_INT(d->backoff.brief, 1);
 }
 
 /* ---- who is served, and when ------------------------------------------------------------- */
