@@ -129,7 +129,7 @@ static void add_server(struct target *t, const char *name, const char *const *la
 {
 	struct server *s = &t->servers[t->n_servers++];
 
-	snprintf(s->host, sizeof(s->host), "%s", name);
+	snprintf(s->host, sizeof(s->host), "%.*s", (int)strcspn(name, ":"), name);
 	snprintf(s->label, sizeof(s->label), "%s", name);
 	s->addresses = calloc(TARGET_ADDRESSES_MAX, sizeof(*s->addresses));
 	for (; *labels; labels++)
