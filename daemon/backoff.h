@@ -7,6 +7,8 @@ struct backoff {
 	uint64_t first_usec;	/* pause after the first failure */
 	uint64_t max_usec;
 	unsigned failures;	/* since the last success */
+	unsigned brief;		/* connections in a row that did not last */
+	uint64_t lost_usec;	/* when the latest connection was lost, monotonic */
 };
 
 static inline void backoff_reset(struct backoff *b)

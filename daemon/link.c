@@ -317,6 +317,7 @@ void link_alive(struct link *l)
 {
 	l->state = LINK_ALIVE;
 	l->since_real_usec = clock_usec(CLOCK_REALTIME);
+	l->alive_usec = now_usec();
 	watch(l);
 	fdstore_link(l);
 	if (l->tls.version)
@@ -401,6 +402,7 @@ void link_reset(struct link *l)
 	l->digests = NULL;
 	l->state = LINK_IDLE;
 	l->since_real_usec = 0;
+	l->alive_usec = 0;
 	l->sock = (struct nbdk_sock){};
 	l->peer[0] = '\0';
 	l->tls = (struct link_tls){};

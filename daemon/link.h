@@ -41,6 +41,7 @@ struct link {
 	const char *cut_why;		/* we ended it ourselves */
 	bool candidate;			/* of a move; not one of the device's own */
 	uint64_t since_real_usec;	/* CLOCK_REALTIME */
+	uint64_t alive_usec;		/* monotonic; 0: not yet, or since an earlier nbdd */
 	bool stored;			/* in systemd's store */
 	bool tried;			/* STATE_CONNECTING: its one attempt has ended */
 };

@@ -210,8 +210,10 @@ static void doubt(struct device *d)
 enum device_state link_dead(struct device *d, const struct event_detail *e)
 {
 	char reason[DEVICE_REASON_MAX];
+	uint64_t alive_usec;
 
 	if (e->link) {
+		alive_usec = e->link->alive_usec;
 		snprintf(reason, sizeof(reason), "connection to %s lost: %s", e->link->peer,
 			 e->text);
 		link_cut(e->link, NULL);
@@ -226,8 +228,7 @@ enum device_state link_dead(struct device *d, const struct event_detail *e)
 			outage_begin(d, reason);
 			move_server_lost(d);
 		}
-		if (!d->retry_timer)
-			retry_now(d);
+		retry_after_loss(d, alive_usec);
 		return state_by_links(d);
 	}
 	d->kernel_dead++;

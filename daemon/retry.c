@@ -19,6 +19,13 @@
 #define SOON_DEVICES		8
 #define TURN_MAX_USEC		USEC_PER_SEC	/* between two turns, also after that */
 #define HURRY_PAUSE_USEC	(200 * USEC_PER_MSEC)
+/* A server that takes connections and closes them, for a limit of clients or because it is
+ * broken, would otherwise be asked as often as it can answer.  The first such loss may be a
+ * restart. */
+#define BRIEF_USEC		USEC_PER_SEC
+#define BRIEF_PAUSE_USEC	(125 * USEC_PER_MSEC)	/* after the second, then doubled */
+#define BRIEF_PAUSE_MAX_USEC	USEC_PER_SEC
+#define BRIEF_COUNT_MAX		8
 #define RESOLVE_PAUSE_USEC	(10 * USEC_PER_SEC)
 #define RETRY_ACCURACY_USEC	(5 * USEC_PER_MSEC)
 
@@ -132,6 +139,28 @@ void retry_now(struct device *d)
 {
 	d->asks_soon = false;
 	schedule(d, 0);
+}
+
+static uint64_t brief_pause_usec(struct backoff *b, uint64_t alive_usec, uint64_t now)
+{
+	if (!alive_usec || now - alive_usec >= BRIEF_USEC)
+		b->brief = 0;
+	else if (alive_usec > b->lost_usec && b->brief < BRIEF_COUNT_MAX)
+		b->brief++;			/* else it has died with the one before */
+	b->lost_usec = now;
+	if (b->brief < 2)
+		return 0;
+	return MIN(BRIEF_PAUSE_USEC << (b->brief - 2), BRIEF_PAUSE_MAX_USEC);
+}
+
+void retry_after_loss(struct device *d, uint64_t alive_usec)
+{
+	uint64_t pause = brief_pause_usec(&d->backoff, alive_usec, now_usec());
+
+	if (d->retry_timer)
+		return;
+	d->asks_soon = false;
+	schedule(d, pause);
 }
 
 void retry_stop(struct device *d)

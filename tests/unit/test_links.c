@@ -309,6 +309,59 @@ TEST(the_server_of_a_live_link_counts_more_than_what_a_state_says)
 	CHECK_INT(d->target.current, 0);
 }
 
+/* ---- connections that do not last ------------------------------------------------------- */
+
+/* All links of D, which was connected, are lost after USEC; the pause before the next attempt. */
+static uint64_t last(struct device *d, uint64_t usec)
+{
+	uint64_t now = now_usec();
+
+	for (size_t i = 0; i < d->n_links; i++) {
+		live(d, i, A);
+		d->links[i].connector = NULL;
+		d->links[i].alive_usec = usec ? now - usec : 0;
+	}
+	d->backoff.lost_usec = 0;			/* the one before ended earlier */
+	d->state = STATE_CONNECTED;
+	retry_stop(d);
+	retry_reset(d);
+	for (size_t i = 0; i < d->n_links; i++)
+		lose(d, i);
+	CHECK(d->retry_at_usec >= now);
+	return d->retry_at_usec - now;
+}
+
+#define CHECK_PAUSE(got, msec) do {								\
+	uint64_t pause = (got), wanted = (msec) * USEC_PER_MSEC;				\
+	CHECK(pause >= wanted && pause < wanted + 60 * USEC_PER_MSEC);				\
+} while (0)
+
+static void check_pauses(size_t n_links)
+{
+	static const unsigned more[] = { 125, 250, 500, 1000, 1000 };
+	struct device *d = device(servers(A, NULL), n_links);
+
+	CHECK_PAUSE(last(d, 1), 0);			/* this may be a restart */
+	for (size_t i = 0; i < ARRAY_SIZE(more); i++)
+		CHECK_PAUSE(last(d, 1), more[i]);
+	CHECK_INT(d->attempts, 0);
+	CHECK_INT(d->backoff.failures, 0);
+	CHECK_PAUSE(last(d, 1000000), 0);		/* that one has lasted */
+	CHECK_PAUSE(last(d, 1), 0);
+	CHECK_PAUSE(last(d, 1), 125);
+	CHECK_PAUSE(last(d, 0), 0);			/* as one that was taken over */
+}
+
+TEST(a_server_that_closes_each_connection_at_once_is_asked_more_and_more_slowly)
+{
+	check_pauses(1);
+}
+
+TEST(connections_that_are_lost_together_are_one_loss)
+{
+	check_pauses(3);
+}
+
 /* ---- who is served, and when ------------------------------------------------------------- */
 
 static struct device *queued(const char *name, const char *server)
