@@ -58,6 +58,8 @@ void inherited_merge(struct inherited *into, struct inherited *from)
 		fd_close(into->listen);
 		into->listen = STEAL_FD(from->listen);
 	}
+	if (into->genl < 0)
+		into->genl = STEAL_FD(from->genl);
 	if (from->links.n == 0)
 		return;
 	fds = reallocarray(to->fds, to->n + from->links.n, sizeof(*fds));

@@ -14,8 +14,9 @@ struct inherited {
 
 /* What systemd passes: a socket to listen on, and what stood in the store. */
 int inherit_from_systemd(struct inherited *ret);
-/* INTO gets the links of FROM, too, of which each is known by its inode; and its socket to
- * listen on in the place of its own, for when systemd has bound the path anew, it leads to
- * that one.  FROM keeps the rest. */
+/* What systemd passes, FROM, goes to what an nbdd has handed over, INTO: its links, of which each
+ * is known by its inode; its socket to listen on in the place of the other, for when systemd has
+ * bound the path anew, it leads to that one; and its socket of netlink where there is no other.
+ * FROM keeps the rest. */
 void inherited_merge(struct inherited *into, struct inherited *from);
 void inherited_close(struct inherited *i);

@@ -202,8 +202,7 @@ static int setup_loop(sd_event **ret)
 
 /* What this daemon is in charge of, and how it came to it. */
 struct start {
-	struct takeover from;
-	struct inherited inherited;
+	struct takeover from;		/* its `inherited` also without one */
 	struct handover *next;		/* waits for a successor */
 	int lock;
 };
@@ -211,6 +210,7 @@ struct start {
 /* From an nbdd that runs, or alone. */
 static int gather(const struct manager_options *o, struct start *s)
 {
+	struct inherited *all = &s->from.inherited, passed;
 	int r = o->replace ? takeover_begin(o, &s->from) : -ENOENT;
 
 	if (r < 0 && r != -ENOENT)
@@ -218,13 +218,12 @@ static int gather(const struct manager_options *o, struct start *s)
 	s->lock = r == 0 ? STEAL_FD(s->from.lock) : lock_take(o->runtime_dir);
 	if (s->lock < 0)
 		return s->lock;
-	r = inherit_from_systemd(&s->inherited);
+	r = inherit_from_systemd(&passed);
 	if (r < 0)
 		log_warning("cannot take what systemd passes: %s", strerror(-r));
-	if (s->from.sock >= 0)
-		inherited_merge(&s->from.inherited, &s->inherited);
-	else
-		inherited_merge(&s->inherited, &s->from.inherited);
+	all->handed_over = s->from.sock >= 0;	/* it may have died meanwhile */
+	inherited_merge(all, &passed);
+	inherited_close(&passed);
 	return 0;
 }
 
@@ -235,8 +234,7 @@ static int take_charge(struct start *s, struct manager *m)
 	if (s->from.sock >= 0)
 		r = takeover_finish(&s->from, m);
 	else
-		adopt_devices(m, &s->inherited.links);
-	inherited_close(&s->inherited);
+		adopt_devices(m, &s->from.inherited.links);
 	inherited_close(&s->from.inherited);
 	/* From here on the devices are ours, and nothing but a signal is a reason to end. */
 	if (r >= 0)
@@ -246,7 +244,7 @@ static int take_charge(struct start *s, struct manager *m)
 
 static int serve(struct manager *m, struct start *s)
 {
-	int r = manager_open(m, s->from.sock >= 0 ? &s->from.inherited : &s->inherited);
+	int r = manager_open(m, &s->from.inherited);
 
 	if (r >= 0)
 		r = sd_event_add_signal(m->event, NULL, SIGHUP, on_hang_up, m);
@@ -268,7 +266,7 @@ static int serve(struct manager *m, struct start *s)
 /* What takes long is done before a predecessor is asked, who waits for us from then on. */
 static int run_manager(const struct manager_options *o, sd_event *event)
 {
-	struct start s = { .from = TAKEOVER_NULL, .inherited = INHERITED_NULL, .lock = -1 };
+	struct start s = { .from = TAKEOVER_NULL, .lock = -1 };
 	struct manager *m = NULL;
 	int r = lock_make_directory(o->runtime_dir);
 

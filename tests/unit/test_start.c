@@ -196,3 +196,15 @@ TEST(what_systemd_passes_joins_what_was_handed_over)
 	inherited_close(&a);
 	CHECK(!is_open(fresh) && !is_open(genl) && !is_open(links[0]) && !is_open(links[2]));
 }
+
+TEST(without_a_predecessor_all_is_systemd_s)
+{
+	struct inherited none = INHERITED_NULL;
+	struct inherited passed = { .listen = new_fd(), .genl = new_fd() };
+	int listen = passed.listen, genl = passed.genl;
+
+	inherited_merge(&none, &passed);
+	inherited_close(&passed);
+	CHECK(none.listen == listen && none.genl == genl && is_open(listen) && is_open(genl));
+	inherited_close(&none);
+}
