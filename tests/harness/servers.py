@@ -42,7 +42,10 @@ class Server:
         return self.process.pid
 
     def start(self, timeout=20):
-        """Start it and return when it listens."""
+        """Start it and return when it listens; one that runs is left alone: another would find
+        its address taken, but might end only after its listening had been seen."""
+        if self.process and self.process.rc is None:
+            return self
         self.process = self.launch()
 
         def ready():
