@@ -7,6 +7,8 @@
  *   --direct        O_DIRECT; default: page cache, with an fsync after every 16 writes
  *   --rests         each job rests 50 ms after 8 operations: where a test waits for much else,
  *                   which shares one CPU with the load
+ *   --busy          each job begins the next operation at once; default: after a pause as long as
+ *                   the last one took, so that there is a CPU for what is tested
  *   --log=FILE      keep what was acknowledged in FILE
  *   --check         write nothing: check all blocks of PATH against the FILE of --log
  *
@@ -47,6 +49,7 @@
 #define SYNC_EVERY	16u		/* writes through the page cache */
 #define BURST		8u		/* operations between two rests */
 #define REST_USEC	50000u
+#define PAUSE_MAX_USEC	10000u		/* between two operations */
 #define TICK_NSEC	(100 * 1000 * 1000)
 #define COMPLAINTS_MAX	10u
 
@@ -71,7 +74,7 @@ struct verifier {
 	const char *path, *log;
 	uint64_t size, seconds;
 	uint32_t n_blocks, n_jobs;
-	bool direct, check, rests;
+	bool direct, check, rests, busy;
 	struct shared *shared;
 	struct block *blocks;
 };
@@ -243,6 +246,7 @@ static _noreturn_ void work(const struct verifier *v, uint32_t number)
 	for (uint32_t n = 1; !v->check && !v->shared->stop; n++) {
 		w.random = mix(w.random);
 		uint32_t block = number + (w.random >> 1) % mine * v->n_jobs;
+		uint64_t begun = now_usec();
 
 		if (w.random & 1 && v->blocks[block].issued)
 			read_block(&w, block);
@@ -250,6 +254,8 @@ static _noreturn_ void work(const struct verifier *v, uint32_t number)
 			write_block(&w, block);
 		if (v->rests && n % BURST == 0)
 			usleep(REST_USEC);
+		else if (!v->rests && !v->busy)
+			usleep((useconds_t)MIN(now_usec() - begun, PAUSE_MAX_USEC));
 	}
 	check_all(&w);
 	_exit(0);
@@ -360,7 +366,7 @@ static void parse(struct verifier *v, int argc, char **argv)
 	static const struct option options[] = {
 		{ "size", 1, NULL, 's' }, { "jobs", 1, NULL, 'j' }, { "seconds", 1, NULL, 't' },
 		{ "log", 1, NULL, 'l' }, { "direct", 0, NULL, 'd' }, { "check", 0, NULL, 'c' },
-		{ "rests", 0, NULL, 'r' },
+		{ "rests", 0, NULL, 'r' }, { "busy", 0, NULL, 'b' },
 		{ NULL },
 	};
 	int c, r = 0;
@@ -374,13 +380,14 @@ static void parse(struct verifier *v, int argc, char **argv)
 		case 'd': v->direct = true; break;
 		case 'c': v->check = true; break;
 		case 'r': v->rests = true; break;
+		case 'b': v->busy = true; break;
 		default: r = -EINVAL;
 		}
 	}
 	if (r || argc - optind != 1 || !v->n_jobs || v->n_jobs > JOBS_MAX ||
 	    (v->check && !v->log)) {
 		fprintf(stderr, "usage: verifier [--size=BYTES] [--jobs=1..%u] [--seconds=N] "
-			"[--direct] [--rests] [--log=FILE [--check]] PATH\n", JOBS_MAX);
+			"[--direct] [--rests|--busy] [--log=FILE [--check]] PATH\n", JOBS_MAX);
 		exit(2);
 	}
 	v->path = argv[optind];

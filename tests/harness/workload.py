@@ -4,6 +4,7 @@
     … w.progress()['ops'], w.ops() …
     report = w.finish()         # no error, no mismatch, or it fails
 """
+import bisect
 import json
 import signal
 
@@ -14,16 +15,18 @@ from tests.harness.wait import wait_until
 class Workload:
     """OPTIONS are the verifier's, as keywords: size='32M', jobs=4, direct=True, log=…
     One that `rests` leaves most of a guest's one CPU to others; half of the time nothing of it
-    is in flight, so it is for tests with many outages."""
+    is in flight, so it is for tests with many outages.  One that is `busy` leaves nothing."""
 
     def __init__(self, machine, path, **options):
         self.machine, self.path, self.process = machine, str(path), None
+        self.reports, self.taken = [], 0
         self.options = [f'--{k}' if v is True else f'--{k}={v}' for k, v in options.items() if v]
         machine.workloads = [*getattr(machine, 'workloads', ()), self]
 
     def start(self):
         """Start it and return when it has done something."""
         self.process = self.machine.spawn([VERIFIER, *self.options, self.path])
+        self.reports, self.taken = [], 0
         wait_until(lambda: self.ops() > 20, 30, 'the writer to write')
         return self
 
@@ -34,12 +37,20 @@ class Workload:
 
     def progress(self):
         """The counters of its latest report, at most 100 ms old."""
-        lines = self.process.output.split('\n')[:-1]        # the last may be half
-        for line in reversed(lines):
-            if line.startswith('{'):
-                return json.loads(line)
+        self.take_reports()
+        if self.reports:
+            return self.reports[-1]
         assert self.process.rc is None, f'the writer ended early:\n{self.process.output}'
         return {'ops': 0, 'errors': 0, 'mismatches': 0, 'oldest_ms': 0, 'longest_ms': 0}
+
+    def take_reports(self):
+        """Add what it has reported since the last time: it is asked for all the time."""
+        with open(self.process.output_file, 'rb') as file:
+            file.seek(self.taken)
+            new = file.read()
+        new = new[:new.rfind(b'\n') + 1]           # the last line may be half
+        self.taken += len(new)
+        self.reports += [json.loads(line) for line in new.splitlines() if line.startswith(b'{')]
 
     def ops(self):
         return self.progress()['ops']
@@ -59,12 +70,12 @@ class Workload:
         since = since_ms or self.now_ms()
 
         def flowing():
-            reports = [r for r in map(json.loads, filter(
-                lambda line: line.startswith('{'), self.process.output.split('\n')[:-1]))]
-            before = [r for r in reports if r['at_ms'] <= since]
-            for r in reports[len(before):]:
+            self.take_reports()
+            n = bisect.bisect(self.reports, since, key=lambda r: r['at_ms'])
+            for r in self.reports[n:]:
                 begun = r['at_ms'] - r['oldest_ms']
-                if r['ops'] > before[-1]['ops'] and (r['oldest_ms'] == 0 or begun > since):
+                if r['ops'] > self.reports[n - 1]['ops'] and \
+                        (r['oldest_ms'] == 0 or begun > since):
                     return r
             return None
         report = wait_until(flowing, timeout, 'I/O to flow again')

@@ -160,7 +160,7 @@ def test_nbdd_reconnects_the_root_that_it_is_on(guest, certificates):
         m = LostRoot(guest, server.uri, AT_ONCE)
         assert (m.elsewhere(), m.not_held()) == ([], [])
         guest.python('tests.kernel.opens:watch', filesystems=[AT, EXPORTS, *FILESYSTEMS])
-        writer = Workload(guest, f'{AT}/root/file', size='16M').start()
+        writer = Workload(guest, f'{AT}/root/file', size='16M', busy=True).start()
         take_memory(guest)
         faults = m.faults()
         assert [m.attempts() for _ in range(20)] == [0] * 20
@@ -188,7 +188,7 @@ def test_nbdd_reconnects_its_root_over_tls(guest, certificates):
         keys = {**AT_ONCE, 'tls_certificates': f'{certificates}/pki/client'}
         m = LostRoot(guest, nbds(server), keys, {'kernel_tls': 'require'}, {'kernel_tls': 'off'})
         guest.python('tests.kernel.opens:watch', filesystems=[AT, EXPORTS, *FILESYSTEMS])
-        writer = Workload(guest, f'{AT}/root/file', size='16M').start()
+        writer = Workload(guest, f'{AT}/root/file', size='16M', busy=True).start()
         data = Workload(guest, m.devices[1], size='16M', direct=True).start()
         take_memory(guest)
         server.kill()

@@ -48,8 +48,9 @@ def test_random_outages_lose_nothing_and_let_nothing_grow(guest):
         devices = [daemon.attach(s.uri, name=f'soak{n}', connections=1 + n % 2)
                    for n, s in enumerate(servers)]
         with mounted(guest, devices[0]) as at:
-            writers = [Workload(guest, f'{at}/file', size='24M').start()]
-            writers += [Workload(guest, d, size='24M', direct=True).start() for d in devices[1:]]
+            writers = [Workload(guest, f'{at}/file', size='24M', busy=True).start()]
+            writers += [Workload(guest, d, size='24M', direct=True, busy=True).start()
+                        for d in devices[1:]]
             cost = None
             end = time.monotonic() + MINUTES * 60
             while time.monotonic() < end:
