@@ -4,6 +4,7 @@ import contextlib
 import pytest
 
 from tests.harness import daemon as kept
+from tests.harness import pace
 from tests.harness.guest import Guest, GuestDied
 from tests.harness.paths import BUILD
 from tests.harness.proc import Host
@@ -19,6 +20,10 @@ LONG = ('boot/test_root.py', 'kernel/test_kills.py', 'faults/test_faults.py',
         'kernel/test_hostile.py', 'kernel/test_tls_secrets.py',
         'kernel/test_restarts.py', 'kernel/test_reload.py')
 GUESTS_AT_ONCE = 3              # what a machine with two cores has places for (guest.Slot)
+
+
+def pytest_configure():
+    pace.watch_machine()
 
 
 def pytest_collection_modifyitems(items):

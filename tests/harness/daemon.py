@@ -146,7 +146,7 @@ class Daemon:
             s = self.status(device)
             assert s['state'] in wanted, s
             return s
-        return wait_until(reached, timeout, f'{device} to be {" or ".join(wanted)}', 0.05)
+        return wait_until(reached, timeout, f'{device} to be {" or ".join(wanted)}')
 
     def zombies(self):
         return [p for p, (_, state) in self.machine.children(self.pid).items() if state == 'Z']

@@ -33,7 +33,7 @@ import time
 
 from tests.harness.paths import AGENT, HARNESS, ROOT, UML_SUSPEND
 from tests.harness.proc import Machine
-from tests.harness.wait import wait_until
+from tests.harness.wait import Stopwatch, wait_until
 
 MODULES = '/usr/lib/uml/modules'
 # What kTLS needs besides `tls` is not in its list of dependencies: the ciphers.
@@ -69,9 +69,9 @@ class GuestProcess:
         self.guest.kill(-self.pid if group else self.pid, sig)
 
     def wait(self, timeout=10):
-        deadline = time.monotonic() + timeout
+        watch = Stopwatch()
         while self.rc is None:
-            left = deadline - time.monotonic()
+            left = timeout - watch.quiet()
             if left <= 0:
                 raise AssertionError(
                     f"{' '.join(self.argv)}: still runs in the guest after {timeout} s"
@@ -260,9 +260,9 @@ class Guest(Machine):
         return found
 
     def take_answer(self, timeout, what):
-        deadline = time.monotonic() + timeout
+        watch = Stopwatch()
         while not self.answers:
-            if time.monotonic() >= deadline:
+            if watch.quiet() >= timeout:
                 raise self.died(f'no answer from the guest to `{what}` in {timeout} s')
             self.pump(0.2)
         word, rest = self.answers.pop(0)
@@ -397,9 +397,9 @@ class Guest(Machine):
         return answer['result']
 
     def worker_answer(self, timeout):
-        deadline = time.monotonic() + timeout
+        watch = Stopwatch()
         while not select.select([self.worker_sock], [], [], 0.1)[0]:
-            if self.worker.rc is not None or time.monotonic() > deadline:
+            if self.worker.rc is not None or watch.quiet() > timeout:
                 raise AssertionError(f"no answer from the guest's Python in {timeout} s\n"
                                      f'{self.worker.output}')
         return json.loads(self.worker_file.readline())

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 
+from tests.harness import pace
 from tests.harness.guest import Guest
 
 
@@ -16,6 +17,7 @@ def main():
     parser.add_argument('--nbds-max', type=int, default=16)
     parser.add_argument('command', nargs=argparse.REMAINDER)
     args = parser.parse_args()
+    pace.watch_machine()
     with Guest(memory=args.memory, nbds_max=args.nbds_max) as g:
         p = g.spawn(args.command, cwd=os.getcwd())
         with open(p.output_file, 'rb') as out:

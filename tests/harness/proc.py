@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 
-from tests.harness.wait import wait_until
+from tests.harness.wait import Stopwatch, wait_until
 
 Result = collections.namedtuple('Result', 'rc out')
 
@@ -135,12 +135,16 @@ class Process:
             pass
 
     def wait(self, timeout=10):
-        """Its exit status; fails after TIMEOUT seconds, showing the output."""
-        try:
-            return self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{' '.join(self.argv)}: still runs after {timeout} s\n"
-                                 f'{self.output[-8000:]}') from None
+        """Its exit status; fails after TIMEOUT seconds (pace.py), showing the output."""
+        watch = Stopwatch()
+        while True:
+            try:
+                return self.popen.wait(max(0, timeout - watch.quiet()))
+            except subprocess.TimeoutExpired:
+                if watch.quiet() >= timeout:
+                    raise AssertionError(
+                        f"{' '.join(self.argv)}: still runs after {timeout} s\n"
+                        f'{self.output[-8000:]}') from None
 
 
 class Host(Machine):
@@ -254,7 +258,7 @@ class Host(Machine):
         finally:
             if self.own_path:
                 shutil.rmtree(self.path, ignore_errors=True)
-        if threading.active_count() == 1:
+        if {t.name for t in threading.enumerate()} <= {'MainThread', 'pace'}:
             leaked = {f for f in self.open_files() - self.fds if f[1].startswith('socket:')}
             assert not leaked, f'the test left sockets open: {leaked}'
 

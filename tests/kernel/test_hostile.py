@@ -43,11 +43,13 @@ def bystander(guest, daemon):
     with file_server(guest, 'good') as server:
         device = daemon.attach(server.uri, name='good')
         # Enough to notice, and to leave the one CPU to others.
+        watch = Stopwatch()
         writer = Workload(guest, device, size='8M', jobs=1, direct=True, rests=True).start()
         rss = int(guest.proc_status(daemon.pid)['VmRSS'])
         yield writer
         report = writer.finish()
-        assert report['longest_ms'] < 2000, 'the other device was held up'
+        longest = report['longest_ms'] / 1000
+        assert watch.quiet_part(longest) < 2, f'the other device was held up for {longest} s'
         s = daemon.status('good')
         assert s['state'] == 'connected' and s['outages']['count'] == 0
         grown = int(guest.proc_status(daemon.pid)['VmRSS']) - rss
@@ -62,7 +64,7 @@ def test_attach_fails_with_one_clear_error(guest, daemon, hostile, name):
     r = daemon.ctl('attach', hostile.uri, '--name=bad', f'--connect-timeout={CONNECT_TIMEOUT}s',
                    check=False, timeout=30)
     assert r.rc != 0, r.out
-    assert watch() < CONNECT_TIMEOUT + 10         # on a machine with much to do
+    assert watch.quiet() < CONNECT_TIMEOUT + 10         # on a machine with much to do
     assert len(r.out.splitlines()) == 1 and len(r.out) < 1000, r.out
     assert not re.search(r'[\x00-\x09\x0b-\x1f\x7f]', r.out), repr(r.out)
     assert '127.0.0.1' in r.out or 'bad' in r.out, 'the error does not say which'
@@ -91,7 +93,7 @@ def test_a_device_of_a_server_that_breaks_off_in_use_can_be_detached(guest, daem
     assert p.rc is None, 'the read waits for a server that keeps to the protocol'
     watch = Stopwatch()
     daemon.detach('breaks', '--force')
-    assert watch() < 2
+    assert watch.quiet() < 2
     assert p.wait(10) != 0
 
 

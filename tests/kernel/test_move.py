@@ -5,7 +5,7 @@ import pytest
 
 from tests.harness.daemon import Daemon
 from tests.harness.servers import Nbdkit
-from tests.harness.wait import wait_until
+from tests.harness.wait import Stopwatch, wait_until
 from tests.harness.workload import Workload
 from tests.kernel.disk import file_server, mounted, twin_servers
 
@@ -40,6 +40,7 @@ def refused(daemon, *arguments):
 
 def test_20_moves_under_load_lose_nothing_and_stall_for_a_moment(guest, daemon):
     a, b = twin_servers(guest, 'moves')
+    watch = Stopwatch()
     with a, b:
         device = daemon.attach(a.uri, name='moves')
         with mounted(guest, device) as at:
@@ -57,10 +58,11 @@ def test_20_moves_under_load_lose_nothing_and_stall_for_a_moment(guest, daemon):
                     w.wait_flowing(30)
             s = daemon.status('moves')
             assert (s['state'], s['outages']['count'], s['move']) == ('connected', 0, None)
-            longest = [w.finish()['longest_ms'] for w in writers]
-        print('pauses', [m['pause_usec'] // 1000 for m in done], 'longest', longest,
-              'without a move', usual)
-        assert max(longest) <= STALL_MS + usual, (longest, usual)
+            longest = max(w.finish()['longest_ms'] for w in writers)
+        quiet = watch.quiet_part(longest / 1000) * 1000
+        print('pauses', [m['pause_usec'] // 1000 for m in done],
+              f'longest {longest}, {quiet:.0f} of a quiet machine; without a move', usual)
+        assert quiet <= STALL_MS + usual, (longest, usual)
         wait_until(lambda: guest.block(device[8:], 'queue/io_timeout') == '300')
         daemon.detach('moves')
     assert 'I/O error' not in guest.dmesg()
@@ -114,6 +116,7 @@ def test_a_server_that_fails_its_first_read_loses_the_device_again(guest, daemon
 
 def test_two_connections_move_together(guest, daemon):
     a, b = twin_servers(guest, 'both2')
+    watch = Stopwatch()
     with a, b:
         device = daemon.attach(a.uri, name='both2', connections=2, requeue_interval='1s',
                                dead_timeout='0')
@@ -125,7 +128,8 @@ def test_two_connections_move_together(guest, daemon):
             s = daemon.status('both2')
             assert [c['peer'] for c in s['connections']] == [f'127.0.0.1:{there.port}'] * 2
         # Where the servers are slow here, requests in flight wait for requeue-interval.
-        assert w.finish()['longest_ms'] <= STALL_MS + 1000 + usual
+        longest = w.finish()['longest_ms']
+        assert watch.quiet_part(longest / 1000) * 1000 <= STALL_MS + 1000 + usual, longest
         assert s['outages']['count'] == 0
         daemon.detach('both2')
 

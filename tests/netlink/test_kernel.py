@@ -252,7 +252,7 @@ def test_death_of_a_server_is_told_and_a_new_socket_revives_the_device(k, watche
         server.start()
         assert k.call('reconnect', at(server), index=index) == ''
         watch = Stopwatch()
-        assert reader.wait() == 0 and watch() < 2
+        assert reader.wait() == 0 and watch.quiet() < 2
 
 
 def test_driver_that_is_loaded_anew_is_found_again_by_calls_and_events(k, watcher):
@@ -287,7 +287,7 @@ def test_requests_in_flight_resume_soon_after_every_outage_not_the_first_only(k,
         wait_until(lambda: watcher.output.count('dead') == outage)
         assert k.call('reconnect', at(server), index=index) == ''
         watch = Stopwatch()
-        assert reader.wait() == 0 and watch() < 2
+        assert reader.wait() == 0 and watch.quiet() < 2
         assert k.call('queue-get', index=index, name='io_timeout') == '200\n'
 
 
@@ -486,7 +486,7 @@ def test_holders_are_told_while_the_server_is_away(k, watcher, server):
     wait_until(lambda: 'dead' in watcher.output)
     watch = Stopwatch()
     assert k.holders(index) == [('process', f'nbd{index}', p.pid, 'nbdkcli')]
-    assert watch() < 1
+    assert watch.quiet() < 1
     p.kill()
     p.wait()
 

@@ -33,7 +33,7 @@ def test_poll2_returns_when_the_other_descriptor_is_ready(connected, pipe):
     threading.Timer(0.1, os.write, (pipe[1], b"x")).start()
     watch = Stopwatch()
     assert h.poll2(pipe[0], 20_000) == 1
-    assert watch() < 10
+    assert watch.quiet() < 10
     assert os.read(pipe[0], 1) == b"x"
 
 
@@ -53,7 +53,7 @@ def test_poll2_keeps_its_time_limit(connected, pipe):
     watch = Stopwatch()
     while h.poll2(pipe[0], 100) == 1:
         pass
-    assert 0.05 < watch() < 5
+    assert 0.05 < watch() and watch.quiet() < 5
 
 
 @needs("poll2")
@@ -153,7 +153,7 @@ def test_signals_do_not_prolong_a_time_limit(connected, signals):
     watch = Stopwatch()
     while h.poll(200) == 1:
         pass
-    assert watch() < 3
+    assert watch.quiet() < 3
 
 
 def test_handle_can_be_closed_by_another_thread(ready):
