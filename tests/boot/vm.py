@@ -19,7 +19,7 @@ import subprocess
 import time
 
 from tests.harness.guest import Slot, tied_to_us
-from tests.harness.wait import wait_until
+from tests.harness.wait import Stopwatch, wait_until
 
 HOST = '10.0.2.2'
 BOOT_TIMEOUT = 400
@@ -74,18 +74,18 @@ class Vm:
 
     def wait_console(self, text, timeout=BOOT_TIMEOUT):
         """Until TEXT, a regular expression, is on the console."""
-        deadline = time.monotonic() + timeout
+        watch = Stopwatch()
         while not re.search(text, self.console()):
             if self.qemu.poll() is not None:
                 self.fail(f'the machine ended before {text!r} was on its console')
-            if time.monotonic() > deadline:
+            if watch.quiet() > timeout:
                 self.fail(f'waited {timeout} s for {text!r} on the console')
             time.sleep(0.2)
 
     # ---- the agent
 
-    def receive(self, deadline):
-        self.serial.settimeout(max(0.1, min(deadline - time.monotonic(), 1)))
+    def receive(self):
+        self.serial.settimeout(1)
         try:
             data = self.serial.recv(65536)
         except socket.timeout:
@@ -96,11 +96,11 @@ class Vm:
 
     def wait_up(self, timeout=BOOT_TIMEOUT):
         """Until the agent answers."""
-        deadline = time.monotonic() + timeout
+        watch = Stopwatch()
         while b'@agent@' not in self.buffer:
-            if self.qemu.poll() is not None or time.monotonic() > deadline:
+            if self.qemu.poll() is not None or watch.quiet() > timeout:
                 self.fail(f'no agent within {timeout} s')
-            self.receive(deadline)
+            self.receive()
         self.buffer = b''
         return self
 
@@ -114,12 +114,12 @@ class Vm:
 
     def finish(self, number, timeout=240):
         """(status, output) of the script NUMBER."""
-        deadline = time.monotonic() + timeout
+        watch = Stopwatch()
         pattern = re.compile(rb'(?s)(.*?)@end%d@(\d+)@\r?\n' % number)
         while not (m := pattern.match(self.buffer)):
-            if time.monotonic() > deadline:
+            if watch.quiet() > timeout:
                 self.fail(f'a command takes longer than {timeout} s: {self.buffer!r}')
-            self.receive(deadline)
+            self.receive()
         self.buffer = self.buffer[m.end():]
         return int(m[2]), m[1].decode(errors='replace').replace('\r', '')
 
@@ -158,10 +158,11 @@ class Vm:
     def off(self, timeout=400):
         """Shut down as a person would, and wait for the power to go."""
         self.start('systemctl poweroff')
-        try:
-            self.qemu.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.fail(f'still on {timeout} s after poweroff')
+        watch = Stopwatch()
+        while self.qemu.poll() is None:
+            if watch.quiet() > timeout:
+                self.fail(f'still on {timeout} s after poweroff')
+            time.sleep(0.2)
 
     def close(self):
         if self.serial:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness.guest import Slot, module_list, tied_to_us
 from tests.harness.paths import BUILD, ROOT
-from tests.harness.wait import wait_until
+from tests.harness.wait import Stopwatch, wait_until
 
 pytestmark = pytest.mark.guest
 HERE = ROOT / 'tests' / 'front'
@@ -147,6 +147,7 @@ def boot(share):
              'quiet', 'loglevel=3', f'uml_dir={share}', 'umid=uml', f'SHARE={share}',
              f'TREE={ROOT}', f'BUILD={BUILD}'], stdin=subprocess.DEVNULL, stdout=console,
             stderr=console, env={**os.environ, 'TMPDIR': '/dev/shm'}, start_new_session=True)
+    watch = Stopwatch()
     try:
         wait_until(lambda: uml.poll() is not None, SECONDS, 'the guest to end', 0.2)
     finally:
@@ -158,7 +159,8 @@ def boot(share):
             if (share / name).exists():
                 print(f'--- {name}', (share / name).read_text(errors='replace')[-20000:])
     said = dict(re.findall(r'^(\w+): (.*?) *$', (share / 'output').read_text(), re.M))
-    said['off'] = time.time() - float((share / 'off').read_text())
+    off = time.time() - float((share / 'off').read_text())
+    said['off'] = watch.quiet_part(max(off, 0))
     said['log'] = (share / 'log').read_text()
     said['waited'] = re.findall('waited in vain.*', (share / 'output').read_text())
     fsck = subprocess.run(['e2fsck', '-f', '-n', share / 'exports/data'], capture_output=True,
