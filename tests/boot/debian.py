@@ -22,7 +22,7 @@ while [ ! -e /run/agent/stop ]; do
     [ "$back" = "$sum" ] || echo "error: data of $i" >>/run/agent/log
     echo $i >/run/agent/count.new       # it is never seen empty
     /run/agent/bin/busybox mv /run/agent/count.new /run/agent/count
-    /run/agent/bin/busybox sleep 0.2        # the machine has other work, too
+    /run/agent/bin/busybox sleep 1          # the machine has other work, too
 done
 echo end >>/run/agent/log
 '''
@@ -38,6 +38,8 @@ class Debian:
         self.tree = tree = Tree(path / 'tree')
         for name in ('nbdd', 'nbdd-boot'):
             shutil.copy(package(name), tree / f'/root/{name}.deb')
+        # An initial filesystem is made when a test wants it.
+        tree.write('/etc/initramfs-tools/update-initramfs.conf', 'update_initramfs=no\n')
         tree.chroot('dpkg -i /root/nbdd.deb /root/nbdd-boot.deb; rm /root/nbdd-boot.deb')
         tree.write('/usr/local/sbin/tests-writer', WRITER, 0o755)
         ca = Authority(path / 'ca')

@@ -29,7 +29,11 @@ MASKED = ['systemd-timesyncd.service', 'systemd-logind.service', 'getty.target',
           'serial-getty@ttyS0.service', 'apt-daily.timer', 'apt-daily-upgrade.timer',
           'dpkg-db-backup.timer', 'e2scrub_all.timer', 'e2scrub_reap.service', 'fstrim.timer',
           'systemd-hwdb-update.service', 'dev-hugepages.mount', 'dev-mqueue.mount',
-          'modprobe@dm_mod.service', 'modprobe@loop.service', 'systemd-pstore.service']
+          'modprobe@dm_mod.service', 'modprobe@loop.service', 'systemd-pstore.service',
+          'modprobe@configfs.service', 'modprobe@drm.service', 'modprobe@fuse.service',
+          'sys-kernel-config.mount', 'sys-kernel-debug.mount', 'sys-kernel-tracing.mount',
+          'sys-fs-fuse-connections.mount', 'systemd-update-utmp.service',
+          'systemd-update-utmp-runlevel.service']
 
 AGENT_UNIT = '''[Unit]
 Description=The tests' agent
@@ -79,7 +83,7 @@ class Tree:
         self.version = next((self.path / 'boot').glob('vmlinuz-*')).name[len('vmlinuz-'):]
         self.write('/etc/hostname', 'nbdd-test\n')
         self.write('/etc/fstab', '')
-        self.write('/etc/initramfs-tools/conf.d/tests', 'MODULES=list\nCOMPRESS=zstd\n')
+        self.write('/etc/initramfs-tools/conf.d/tests', 'MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n')
         modules = ('virtio_pci', 'virtio_net', 'virtio_rng', 'virtio_blk')
         self.write('/etc/initramfs-tools/modules', ''.join(f'{m}\n' for m in modules))
         self.install_agent()

@@ -8,6 +8,7 @@ how a client that connects and reads 4 KiB at 0 comes out:
   closed   the server goes away: an error
   silent   the server says nothing more: only a time limit of the client's ends it
   failed   the command gets an error, the connection stays sound
+  brief    everything works, but not for long
 """
 import collections
 import copy
@@ -68,6 +69,7 @@ script("slow", "ok", "each command answered after 8 s", limit_seconds=3600,
        any_command=pieces.delayed(8))
 script("lasting", "ok", "correct, without the limit of a session's life",
        limit_seconds=1e9, limit_bytes=1 << 60)
+script("brief", "brief", "correct, closes after half a second", limit_seconds=0.5)
 
 # Refusals.
 script("missing", "refused", "the export is unknown",

@@ -97,6 +97,28 @@ def test_a_device_of_a_server_that_breaks_off_in_use_can_be_detached(guest, daem
     assert p.wait(10) != 0
 
 
+def test_a_server_that_closes_one_connection_after_the_other_is_asked_with_pauses(
+        guest, daemon, hostile):
+    """After the second an eighth of a second, then twice as long each time, up to a second."""
+    hostile.switch('lasting')
+    device = daemon.attach(hostile.uri, name='closes')
+
+    def times():
+        return daemon.log().count('closes: reconnected')
+    hostile.switch('brief')
+    daemon.ctl('reconnect', 'closes')
+    wait_until(lambda: times() >= 5, 30)
+    begun, watch = times(), Stopwatch()
+    wait_until(lambda: watch() > 5, 6)
+    print(times() - begun, 'connections in', watch())
+    assert times() - begun <= 4
+    wait_until(lambda: times() >= begun + 2, 30)
+    hostile.switch('lasting')
+    daemon.wait_state('closes', 'connected')
+    guest.run(['dd', f'if={device}', 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct'])
+    daemon.detach('closes')
+
+
 def test_a_server_that_turns_good_again_is_used_again(guest, daemon, hostile):
     hostile.switch('lasting')
     device = daemon.attach(hostile.uri, name='turns', reconnect_delay_max='500ms',
