@@ -135,7 +135,8 @@ const struct conf_key conf_keys[] = {
 		  "eight devices that wait for the same server take turns in asking it, and "
 		  "when it answers one, all connect. A server that closes one connection after "
 		  "the other within a second is asked again after an eighth of a second, and "
-		  "then more and more slowly, to once a second." },
+		  "then more and more slowly, to once a second; where there are several "
+		  "addresses, the next one is." },
 	{ "reconnect-delay-max", CONF_USEC, MEMBER(reconnect_delay_max_usec),
 	  .min = 10 * MSEC, .max = HOUR, .initial = "5s", .value = "TIME",
 	  .text = "The longest pause between two attempts to reconnect." },

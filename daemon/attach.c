@@ -298,10 +298,11 @@ enum device_state attach_kernel_failed(struct device *d, const struct event_deta
 	struct nbdk_connect c = { .index = d->index, .size = d->size,
 				  .block_size = d->block_size, .n_sockets = d->n_links };
 
+	if (!d->detach_wanted && e->error == -EBUSY && try_again(d))
+		return STATE_ATTACHING;
+	links_take_back(d);		/* or the kernel may have them, its answer being lost */
 	if (d->detach_wanted)
 		return attach_abandon(d, e);
-	if (e->error == -EBUSY && try_again(d))
-		return STATE_ATTACHING;
 	device_set_error(d, "/dev/nbd%d: %s", d->index, nbdk_connect_strerror(e->error, &c));
 	return attach_give_up(d, e->error == -EBUSY ? CONTROL_ERROR_BUSY
 						    : CONTROL_ERROR_FAILED,

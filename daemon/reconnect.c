@@ -176,9 +176,19 @@ enum device_state link_failed(struct device *d, const struct event_detail *e)
 	return state_by_links(d);
 }
 
+static int on_doubt(sd_event_source *s, uint64_t usec, void *userdata);
+
+static void doubt(struct device *d)
+{
+	if (d->kernel_dead > d->dead_links && device_links_alive(d) && !d->doubt_timer)
+		sd_event_add_time_relative(d->manager->event, &d->doubt_timer, CLOCK_MONOTONIC,
+					   DOUBT_USEC, USEC_PER_MSEC, on_doubt, d);
+}
+
 /* The kernel has given up a connection, and ours all look alive: one of them is not in use,
  * because the daemon before us was killed between giving it to the kernel and writing that
- * down.  Which one cannot be found out, so all are made anew; I/O waits for a moment. */
+ * down.  Which one cannot be found out, so all are made anew; I/O waits for a moment.  A detach
+ * needs them first, and may be refused. */
 static int on_doubt(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct device *d = userdata;
@@ -189,6 +199,10 @@ static int on_doubt(sd_event_source *s, uint64_t usec, void *userdata)
 			return 0;	/* the event is on its way */
 	if (d->kernel_dead <= d->dead_links)
 		return 0;
+	if (d->state == STATE_DETACHING) {
+		doubt(d);
+		return 0;
+	}
 	device_log(d, LOG_WARNING, "the kernel has lost a connection, and it is not known "
 		   "which: all are made anew");
 	for (size_t i = 0; i < d->n_links; i++)
@@ -196,13 +210,6 @@ static int on_doubt(sd_event_source *s, uint64_t usec, void *userdata)
 			link_cut(&d->links[i], "made anew");
 	link_find_dead(d);
 	return 0;
-}
-
-static void doubt(struct device *d)
-{
-	if (d->kernel_dead > d->dead_links && device_links_alive(d) && !d->doubt_timer)
-		sd_event_add_time_relative(d->manager->event, &d->doubt_timer, CLOCK_MONOTONIC,
-					   DOUBT_USEC, USEC_PER_MSEC, on_doubt, d);
 }
 
 /* A LINK_DEAD event may come before or after the hang-up of our duplicate; either way the

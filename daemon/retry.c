@@ -160,6 +160,8 @@ void retry_after_loss(struct device *d, uint64_t alive_usec)
 	if (d->retry_timer)
 		return;
 	d->asks_soon = false;
+	if (pause)
+		(void)one_server_next(d);	/* another may be better */
 	schedule(d, pause);
 }
 

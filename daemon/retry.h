@@ -7,8 +7,8 @@
  * EV_START.  A permanent failure is asked again slowly. */
 void retry_after_failure(struct device *d, enum connect_failure failure);
 /* A connection is lost that was alive since ALIVE_USEC (monotonic; 0: for long): an EV_START at
- * once, unless another is planned, or after a pause when one connection after the other does
- * not last. */
+ * once, unless another is planned, or after a pause, and with the next server, when one
+ * connection after the other does not last. */
 void retry_after_loss(struct device *d, uint64_t alive_usec);
 /* EV_START from the event loop, at once. */
 void retry_now(struct device *d);

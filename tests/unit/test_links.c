@@ -12,6 +12,7 @@
 #include "daemon/connector_child.h"
 #include "daemon/event.h"
 #include "daemon/fdstore.h"
+#include "daemon/kcall.h"
 #include "daemon/link.h"
 #include "daemon/manager.h"
 #include "daemon/news.h"
@@ -309,6 +310,43 @@ TEST(the_server_of_a_live_link_counts_more_than_what_a_state_says)
 	CHECK_INT(d->target.current, 0);
 }
 
+TEST(a_connection_that_the_kernel_may_have_taken_is_cut_when_an_attach_fails)
+{
+	struct device *d = device(servers(A, NULL), 1);
+	int taken;
+
+	live(d, 0, A);
+	taken = dup(d->links[0].fd);		/* the kernel's */
+	d->links[0].state = LINK_HANDED;
+	d->state = STATE_ATTACHING;
+	d->automatic = true;			/* it tries again */
+	device_event(d, EV_KERNEL_FAILED, &(struct event_detail){ .call = CALL_CONNECT,
+								  .error = -EIO });
+	CHECK_INT(d->state, STATE_CONNECTING);
+	CHECK_INT(d->links[0].state, LINK_IDLE);
+	CHECK_INT(send(taken, "", 1, MSG_NOSIGNAL), -1);
+	CHECK_INT(errno, EPIPE);
+}
+
+TEST(a_detach_keeps_the_connections_of_which_one_is_in_doubt)
+{
+	struct device *d = device(servers(A, NULL), 2);
+	uint64_t end;
+
+	live(d, 0, A);
+	live(d, 1, A);
+	d->state = STATE_CONNECTED;
+	device_event(d, EV_LINK_DEAD, NULL);	/* the kernel's word alone */
+	d->state = STATE_DETACHING;
+	for (end = now_usec() + 1500 * USEC_PER_MSEC; now_usec() < end;)
+		sd_event_run(d->manager->event, 100 * USEC_PER_MSEC);
+	CHECK(!link_hung_up(&d->links[0]) && !link_hung_up(&d->links[1]));
+	d->state = STATE_CONNECTED;		/* it was refused */
+	for (end += 5 * USEC_PER_SEC; !link_hung_up(&d->links[0]) && now_usec() < end;)
+		sd_event_run(d->manager->event, 100 * USEC_PER_MSEC);
+	CHECK(link_hung_up(&d->links[0]) && link_hung_up(&d->links[1]));
+}
+
 /* ---- connections that do not last ------------------------------------------------------- */
 
 /* All links of D, which was connected, are lost after USEC; the pause before the next attempt. */
@@ -355,6 +393,16 @@ static void check_pauses(size_t n_links)
 TEST(a_server_that_closes_each_connection_at_once_is_asked_more_and_more_slowly)
 {
 	check_pauses(1);
+}
+
+TEST(after_a_server_that_closes_each_connection_at_once_comes_the_next)
+{
+	struct device *d = device(servers(A, B), 1);
+
+	last(d, 1);
+	wait_dialled(d, A);
+	last(d, 1);
+	wait_dialled(d, B);
 }
 
 TEST(connections_that_are_lost_together_are_one_loss)
