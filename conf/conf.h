@@ -13,6 +13,8 @@
 #define CONF_DEVICES_MAX	1024
 #define CONF_NAME_MAX		128		/* bytes of a device's name */
 #define CONF_PROBLEMS_MAX	256		/* then reading that file stops */
+/* RUNTIME_DIR-root is root's alone, while nbdd's user may write in RUNTIME_DIR. */
+#define ROOTS_SUFFIX		"-root"
 
 /* One device of the files. */
 struct conf_device {

@@ -31,7 +31,7 @@ static int open_place(const struct manager *m, bool make)
 	_cleanup_close_ int dir = -1;
 	char path[PATH_ROOM];
 
-	if ((size_t)snprintf(path, sizeof(path), "%s-root", m->options.runtime_dir) >=
+	if ((size_t)snprintf(path, sizeof(path), "%s" ROOTS_SUFFIX, m->options.runtime_dir) >=
 	    sizeof(path))
 		return -ENAMETOOLONG;
 	if (make && mkdir(path, 0755) < 0 && errno != EEXIST)
@@ -94,8 +94,8 @@ void warrant_keep(struct device *d)
 	d->warrant = strdup(text);
 	r = put(d, text);
 	if (r < 0)
-		device_log(d, LOG_WARNING, "cannot write %s-root/on-event.%s: %s; the next nbdd "
-			   "runs on-event only as nbdd.conf or nbdtab has it",
+		device_log(d, LOG_WARNING, "cannot write %s" ROOTS_SUFFIX "/on-event.%s: %s; "
+			   "the next nbdd runs on-event only as nbdd.conf or nbdtab has it",
 			   d->manager->options.runtime_dir, d->name, strerror(-r));
 }
 

@@ -69,7 +69,7 @@ static int write_conf(const struct cli *cli, const struct conf *c, char **ret_pa
 	FILE *f;
 	int r;
 
-	if (asprintf(&directory, "%s-root", cli->runtime_dir) < 0 ||
+	if (asprintf(&directory, "%s" ROOTS_SUFFIX, cli->runtime_dir) < 0 ||
 	    asprintf(&path, "%s/boot.conf", directory) < 0)
 		return cli_error(cli, CLI_FAILED, "boot: %s", strerror(ENOMEM));
 	mkdir(directory, 0755);

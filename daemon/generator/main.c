@@ -113,7 +113,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	g->fstab = "/etc/fstab";
 	g->sys = "/sys";
-	g->mark = NBDD_RUNDIR "-root/mark";
+	g->mark = NBDD_RUNDIR ROOTS_SUFFIX "/mark";
 	g->root_index = find_root();
 	r = parse(argc, argv, g, &f);
 	if (r < 0)

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
@@ -156,9 +157,11 @@ static void wait_for(struct patience *p, void (*work)(void))
 {
 	pid_t pid = fork();
 
-	if (pid == 0)
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;)
 			work();
+	}
 	CHECK_INT(patience_begin(p, pid, STILL_USEC, LIMIT_USEC), 0);
 	while (patience_left(p))
 		usleep(10000);
