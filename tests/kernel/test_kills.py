@@ -133,7 +133,7 @@ def guest(boot):
 
 
 def test_kills_at_random_instants(guest):
-    run(guest, Daemon(guest), 25, [crash])
+    run(guest, Daemon(guest), 40, [crash])
 
 
 def test_restarts_and_replacements(guest):
