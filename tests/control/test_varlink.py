@@ -419,6 +419,7 @@ def test_a_slow_reader_holds_up_itself_only(server):
 
 
 @pytest.mark.skipif(SANITIZED, reason='a sanitizer keeps what was freed')
+@pytest.mark.slow
 def test_a_watcher_that_reads_slowly_gets_the_newest(server):
     with server.connect() as c:
         c.send('io.nbdd.Test.Watch', {'pad': 100000}, more=True)

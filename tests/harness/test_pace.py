@@ -57,6 +57,7 @@ def test_of_something_that_took_long_it_tells_the_least(machine):
     assert machine.pace.of(since + 11) == pytest.approx(20.25)
 
 
+@pytest.mark.slow
 def test_this_machine_is_looked_at():
     total, stolen, running, cpus = read_proc_stat()
     assert total > 0 and 0 <= stolen < total and running >= 0 and cpus == os.cpu_count()
