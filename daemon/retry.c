@@ -25,7 +25,6 @@
 #define BRIEF_USEC		USEC_PER_SEC
 #define BRIEF_PAUSE_USEC	(125 * USEC_PER_MSEC)	/* after the second, then doubled */
 #define BRIEF_PAUSE_MAX_USEC	USEC_PER_SEC
-#define BRIEF_COUNT_MAX		8
 #define RESOLVE_PAUSE_USEC	(10 * USEC_PER_SEC)
 #define RETRY_ACCURACY_USEC	(5 * USEC_PER_MSEC)
 
@@ -143,14 +142,18 @@ void retry_now(struct device *d)
 
 static uint64_t brief_pause_usec(struct backoff *b, uint64_t alive_usec, uint64_t now)
 {
+	struct backoff series = { .first_usec = BRIEF_PAUSE_USEC,
+				  .max_usec = BRIEF_PAUSE_MAX_USEC };
+
 	if (!alive_usec || now - alive_usec >= BRIEF_USEC)
 		b->brief = 0;
-	else if (alive_usec > b->lost_usec && b->brief < BRIEF_COUNT_MAX)
+	else if (alive_usec > b->lost_usec)
 		b->brief++;			/* else it has died with the one before */
 	b->lost_usec = now;
 	if (b->brief < 2)
 		return 0;
-	return MIN(BRIEF_PAUSE_USEC << (b->brief - 2), BRIEF_PAUSE_MAX_USEC);
+	series.failures = b->brief - 2;
+	return backoff_next(&series, UINT64_MAX, 0);
 }
 
 void retry_after_loss(struct device *d, uint64_t alive_usec)

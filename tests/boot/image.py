@@ -83,7 +83,8 @@ class Tree:
         self.version = next((self.path / 'boot').glob('vmlinuz-*')).name[len('vmlinuz-'):]
         self.write('/etc/hostname', 'nbdd-test\n')
         self.write('/etc/fstab', '')
-        self.write('/etc/initramfs-tools/conf.d/tests', 'MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n')
+        self.write('/etc/initramfs-tools/conf.d/tests',
+                   'MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n')
         modules = ('virtio_pci', 'virtio_net', 'virtio_rng', 'virtio_blk')
         self.write('/etc/initramfs-tools/modules', ''.join(f'{m}\n' for m in modules))
         self.install_agent()

@@ -143,7 +143,7 @@ def test_breach_ends_the_connection(extended, piece):
     with pytest.raises(NbdError):
         h.read(0, 512)
     assert h.state() == "DEAD"
-    assert watch.quiet() < 5                      # not only when the server has given up
+    assert watch.quiet() < 5                # not only when the server has given up
 
 
 # Block status -----------------------------------------------------------------------------
