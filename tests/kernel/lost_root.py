@@ -13,7 +13,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.paths import NBDD
 
 AT = '/mnt/machine'
-ROOT_MB, DATA_MB = 64, 48
+ROOT_MB, DATA_MB = 64, 32
 EXPORTS = '/tmp/exports'
 BINARY = '/usr/sbin/nbdd'
 # The shell becomes nbdd: its process is the one that was asked for.
@@ -112,7 +112,12 @@ class LostRoot:
         return [line for line in self.mapped() if '/' in line and line.split()[3] != device]
 
     def not_held(self, pid=None):
-        """Their mappings, or PID's, of which a page that may be used is not there, or might go."""
+        """Their mappings, or PID's, of which a page that may be used is not there, or might go.
+        One that has just been made, for a job, gets its pages only then: look twice."""
+        before = self.not_held_now(pid)
+        return before and [line for line in self.not_held_now(pid) if line in before]
+
+    def not_held_now(self, pid):
         return [line for line, of in self.mappings(pid)
                 if not line.split()[1].startswith('---') and '[v' not in line and
                 (of['Rss'] != of['Size'] or 'lo' not in of['VmFlags'])]

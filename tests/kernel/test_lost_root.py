@@ -16,7 +16,7 @@ ATTEMPTS = 100
 FORKS = 260             # of two devices: each has an attempt in about half of them
 FEW, HANDSHAKES = 30, 20        # attempts with TLS; handshakes take long here
 AT_ONCE = {'reconnect_delay': '10ms', 'reconnect_delay_max': '10ms'}
-FREE_MB, DIRTY_MB = 64, 8
+FREE_MB, DIRTY_MB, CHURN = 64, 8, 4
 FILESYSTEMS = ['/', '/dev', '/proc', '/run', '/sys', '/tmp']
 
 
@@ -125,7 +125,7 @@ def lose_it(guest, m, server, pattern):
     program = guest.spawn(['chroot', AT, '/bin/busybox', 'echo', 'was', 'read'])
     drop_caches(guest)
     watch, before = Watch(m), reclaimed(guest)
-    churn = guest.spawn(['cat', pattern, pattern])
+    churn = guest.spawn(['cat', *[pattern] * CHURN])
     watch.wait(FORKS)
     others = [1, dirtier.pid, program.pid, churn.pid]
     memory, again = numbers(guest, 'meminfo'), reclaimed(guest) - before
@@ -134,12 +134,11 @@ def lose_it(guest, m, server, pattern):
     print(f'KiB free {memory["MemFree"]}, to be written {memory["Dirty"]} + '
           f'{memory["Writeback"]}; {again} pages reclaimed')
     assert again and memory['Dirty'] + memory['Writeback'] > DIRTY_MB << 10
-    assert churn.wait(60) == 0
     assert (program.rc, dirtier.rc) == (None, None), 'both wait for the device'
     server.start()
     wait_both(m, 'connected')
     assert (program.wait(30), program.output) == (0, 'was read\n')
-    assert dirtier.wait(30) == 0
+    assert dirtier.wait(30) == churn.wait(60) == 0
 
 
 def lose_nbdd_too(m, server):
