@@ -89,21 +89,25 @@ static void begins(struct link *l, pid_t pid)
 	r->pidfd = pidfd;
 }
 
-/* One message: its news, or 0 for none.  It has met the server's bytes: no text is taken as
- * it comes. */
-static uint32_t take_news(struct link *l)
+/* One message: its news; 0: there is none now; -EPROTO: it tells what no relay does, or a thing
+ * twice; or another -errno.  It has met the server's bytes: no text is taken as it comes. */
+static int take_news(struct link *l)
 {
 	struct link_relay *r = &l->relay;
 	struct relay_message m;
 	pid_t pid;
+	int n = relay_receive(r->sock, &m, &pid);
 
-	if (relay_receive(r->sock, &m, &pid) <= 0)
-		return 0;
+	if (n <= 0)
+		return n;
+	if (!m.news || m.news > RELAY_KEY_USED || r->told & 1u << m.news)
+		return -EPROTO;
+	r->told |= 1u << m.news;
 	if (m.news == RELAY_BEGINS)
 		begins(l, pid);
 	if (m.news == RELAY_ENDS)
 		clean_text(r->why, sizeof(r->why), m.why, strnlen(m.why, sizeof(m.why)));
-	return m.news;
+	return (int)m.news;
 }
 
 static int on_death(sd_event_source *s, int fd, uint32_t revents, void *userdata)
@@ -116,19 +120,34 @@ static int on_death(sd_event_source *s, int fd, uint32_t revents, void *userdata
 	return 0;
 }
 
+static void on_key_used(struct link *l)
+{
+	device_log(l->device, LOG_NOTICE, "one TLS key was used for %llu records: connecting "
+		   "anew for another", (unsigned long long)tls_records_max());
+	link_cut(l, "its TLS key was used for long enough");
+}
+
+/* What it has put into its socket besides goes with it. */
+static void on_junk(struct link *l)
+{
+	device_log(l->device, LOG_ERR, "relay process %d sent what no relay does (expected once "
+		   "that its key was used up, and once that it ends), and is killed: the server "
+		   "may have taken it over", l->relay.pid);
+	(void)link_relay_kill(l);
+	link_cut(l, "its relay process sent what no relay does");
+}
+
 static int on_news(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
 	struct link *l = userdata;
-	struct link_relay *r = &l->relay;
+	int news = take_news(l);
 
-	if (take_news(l) == RELAY_KEY_USED) {
-		device_log(l->device, LOG_NOTICE, "one TLS key was used for %llu records: "
-			   "connecting anew for another",
-			   (unsigned long long)tls_records_max());
-		link_cut(l, "its TLS key was used for long enough");
-	}
-	/* The rest is asked for when the link hangs up. */
-	r->news = sd_event_source_disable_unref(r->news);
+	if (news == RELAY_KEY_USED)
+		on_key_used(l);
+	else if (news == -EPROTO)
+		on_junk(l);
+	if (news <= 0)
+		l->relay.news = sd_event_source_disable_unref(l->relay.news);
 	return 0;
 }
 
@@ -192,7 +211,7 @@ const char *link_relay_why(struct link *l)
 
 	if (!r->there)
 		return NULL;
-	while (r->sock >= 0 && !r->why[0] && take_news(l))
+	while (r->sock >= 0 && !r->why[0] && take_news(l) > 0)
 		;
 	return r->why[0] ? r->why : r->sock < 0 ? "its relay process has ended"
 		: "the relay process died";

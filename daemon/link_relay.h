@@ -16,6 +16,7 @@ struct link_relay {
 	int sock;			/* struct relay_message come from it; -1: taken over */
 	int server_fd;			/* duplicate of its socket to the server; the same */
 	char why[RELAY_WHY_MAX];	/* it ended, or "" */
+	unsigned told;			/* bits of enum relay_news: each once */
 	sd_event_source *news, *late;
 	sd_event_source *death;
 };

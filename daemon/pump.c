@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #define FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
 
@@ -269,12 +270,10 @@ static void delivered(struct pump_in *i, size_t n)
 static bool deliver(struct pump *p)
 {
 	struct pump_in *i = &p->in;
-	struct msghdr m = { .msg_iov = i->pieces + i->piece,
-			    .msg_iovlen = i->n_pieces - i->piece };
 	ssize_t n;
 
 	do
-		n = sendmsg(p->plain, &m, FLAGS);
+		n = writev(p->plain, i->pieces + i->piece, (int)(i->n_pieces - i->piece));
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN)
 		return false;

@@ -56,8 +56,8 @@ struct pump {
 	struct pump_in in;
 };
 
-/* P is memory for it, zeroed.  A STATE of version 0 means no TLS.  0 or -errno; STATE may be
- * wiped then. */
+/* P is memory for it, zeroed; PLAIN does not block.  A STATE of version 0 means no TLS.  0 or
+ * -errno; STATE may be wiped then. */
 _must_check_ int pump_init(struct pump *p, int plain, int server,
 			   const struct nbdd_tls_state *state);
 /* Work until the end: why is in P.  Allocates nothing, waits in poll alone. */

@@ -253,8 +253,11 @@ int relay_start(struct spawner *spawner, int marks, const char *name, int server
 	if (r >= 0) {
 		widen(pair);
 		relay.kernel = pair[0];
+		r = fd_set_nonblock(pair[1], true);
 		/* Into an empty socket: it does not wait. */
-		r = fd_send(relay.sock, &setup, sizeof(setup), (int [2]){ pair[1], server }, 2);
+		if (r >= 0)
+			r = fd_send(relay.sock, &setup, sizeof(setup),
+				    (int [2]){ pair[1], server }, 2);
 		fd_close(pair[1]);
 	}
 	explicit_bzero(&setup, sizeof(setup));

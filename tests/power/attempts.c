@@ -36,6 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/util/fd.h"
 #include "lib/util/macro.h"
 
 #define RESULT(r) ((r) < 0 ? -errno : 0)
@@ -371,8 +372,17 @@ static int try_kernel_log(const struct prey *prey)
 
 #define ROW(name) { #name, try_##name }
 
+/* Over the way to its parent, which takes it for the answer that this has worked. */
+static int try_pass_descriptor(const struct prey *prey)
+{
+	static const int32_t worked;
+
+	return fd_send(PARENT_FD, &worked, sizeof(worked), (int []){ PARENT_FD }, 1);
+}
+
 const struct attempt attempts[] = {
-	ROW(open), ROW(open_root), ROW(create), ROW(openat2), ROW(unlink), ROW(device),
+	ROW(pass_descriptor), ROW(open), ROW(open_root), ROW(create), ROW(openat2), ROW(unlink),
+	ROW(device),
 	ROW(device_ioctl), ROW(mknod), ROW(memory_file), ROW(socket_inet), ROW(socket_unix),
 	ROW(socket_netlink), ROW(socket_raw), ROW(connect), ROW(listen), ROW(socket_filter),
 	ROW(kill_parent), ROW(tgkill_parent), ROW(queue_signal), ROW(pidfd_signal),

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#define PARENT_FD 3		/* the way to who made the process */
+
 struct prey {
 	pid_t parent;		/* root */
 	int device;		/* a descriptor of a block device, open before */

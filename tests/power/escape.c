@@ -96,6 +96,7 @@ static void on_answer(const struct child_answer *answer, void *userdata)
 {
 	struct run *run = userdata;
 
+	fd_close(answer->fd);
 	if (answer->error || answer->len != sizeof(int32_t))
 		printf("%s killed\n", run->attempt->name);
 	else
@@ -142,7 +143,8 @@ static void in_fork(struct run *run, const char *as)
 	int pair[2], status;
 	pid_t pid;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0 || dup2(pair[0], 3) != 3)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0 ||
+	    dup2(pair[0], PARENT_FD) != PARENT_FD)
 		abort();
 	prey.device = open_device();
 	pid = fork();
@@ -152,9 +154,9 @@ static void in_fork(struct run *run, const char *as)
 		if (strcmp(as, "hidden") == 0)
 			hide_files();
 		result = run->attempt->run(&prey);
-		_exit(write(3, &result, sizeof(result)) != sizeof(result));
+		_exit(write(PARENT_FD, &result, sizeof(result)) != sizeof(result));
 	}
-	if (pair[0] != 3)
+	if (pair[0] != PARENT_FD)
 		close(pair[0]);
 	waitpid(pid, &status, 0);
 	if (recv(pair[1], &result, sizeof(result), MSG_DONTWAIT) == sizeof(result))
@@ -162,7 +164,7 @@ static void in_fork(struct run *run, const char *as)
 	else
 		printf("%s killed\n", run->attempt->name);
 	close(pair[1]);
-	close(3);
+	close(PARENT_FD);
 	fd_close(prey.device);
 }
 

@@ -10,14 +10,14 @@ pytestmark = pytest.mark.guest
 
 # What a role must be able to do; everything else is refused, or ends the process.
 MAY = {
-    'negotiate': set(),
-    'dial': {'socket_inet', 'connect'},
+    'negotiate': {'pass_descriptor'},
+    'dial': {'pass_descriptor', 'socket_inet', 'connect'},
     'relay': set(),
-    'resolve': {'open', 'socket_inet', 'socket_unix', 'socket_netlink', 'connect',
-                'socket_filter', 'map_code', 'make_code'},
-    'read': {'open', 'open_root'},
-    'errand': {'open', 'open_root', 'device'},
-    'reach': {'socket_unix', 'connect'},
+    'resolve': {'pass_descriptor', 'open', 'socket_inet', 'socket_unix', 'socket_netlink',
+                'connect', 'socket_filter', 'map_code', 'make_code'},
+    'read': {'pass_descriptor', 'open', 'open_root'},
+    'errand': {'pass_descriptor', 'open', 'open_root', 'device'},
+    'reach': {'pass_descriptor', 'socket_unix', 'connect'},
 }
 # Made by nbdd-connect.service, they can do no more.  The guest's kernel has no Landlock.
 MAY.update({f'service-{role}': MAY[role] for role in ('negotiate', 'dial', 'relay', 'resolve')})

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/util/fd.h"
+
 #include "tests/unit/unit.h"
 
 atomic_uint polls;
@@ -76,6 +78,7 @@ struct bench *begin(struct tls_kind kind)
 	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
 	b->kernel = fds[0];
 	b->plain = fds[1];
+	CHECK_INT(fd_set_nonblock(b->plain, true), 0);
 	b->pump = calloc(1, sizeof(*b->pump));
 	CHECK(b->pump);
 	CHECK_INT(pump_init(b->pump, b->plain, b->pair.client_fd, &s), 0);

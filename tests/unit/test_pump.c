@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/util/fd.h"
+
 #include "tests/unit/pump_bench.h"
 #include "tests/unit/unit.h"
 
@@ -306,6 +308,7 @@ TEST(without_tls_bytes_pass_as_they_are)
 	CHECK(p);
 	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, kernel), 0);
 	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, server), 0);
+	CHECK_INT(fd_set_nonblock(kernel[1], true), 0);
 	CHECK_INT(pump_init(p, kernel[1], server[1], &none), 0);
 	CHECK_INT(write(kernel[0], bytes, sizeof(bytes)), sizeof(bytes));
 	CHECK_INT(write(server[0], bytes, 77), 77);
