@@ -1,0 +1,184 @@
+#include "tests/unit/fake_device.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/connector.h"
+#include "daemon/fdstore.h"
+#include "daemon/manager.h"
+#include "daemon/news.h"
+#include "daemon/save.h"
+#include "daemon/status.h"
+#include "lib/util/clock.h"
+#include "tests/unit/unit.h"
+
+#define JOBS_MAX	16
+
+/* ---- what is not there: the linker has the daemon call these ------------------------- */
+
+#define FAKE(type, name, ...)			\
+	type __wrap_##name(__VA_ARGS__);	\
+	type __wrap_##name(__VA_ARGS__)
+
+static struct kjob *jobs[JOBS_MAX];
+struct fake_errand errands[ERRANDS_MAX];
+size_t n_jobs, n_errands;
+
+FAKE(void, kworker_submit, struct kworker *w, struct kjob *job)
+{
+	CHECK(n_jobs < JOBS_MAX);
+	jobs[n_jobs++] = job;
+}
+
+static int start_errand(struct device *d, struct errand **slot, errand_done_fn done)
+{
+	if (*slot)
+		return -EBUSY;
+	CHECK(n_errands < ERRANDS_MAX);
+	errands[n_errands++] = (struct fake_errand){ d, slot, done };
+	*slot = (struct errand *)&errands[n_errands - 1];
+	return 0;
+}
+
+FAKE(int, errand_first_read, struct device *d, struct errand **slot, errand_done_fn done)
+{
+	return start_errand(d, slot, done);
+}
+
+FAKE(int, errand_flush, struct device *d, errand_done_fn done)
+{
+	return start_errand(d, &d->errand, done);
+}
+
+FAKE(int, errand_close, struct device *d, errand_done_fn done)
+{
+	return start_errand(d, &d->errand, done);
+}
+
+FAKE(int, errand_hasten, struct device *d, struct errand **slot, errand_done_fn done)
+{
+	return start_errand(d, slot, done);
+}
+
+FAKE(int, errand_claim, struct device *d, errand_done_fn done)
+{
+	return start_errand(d, &d->claim, done);
+}
+
+FAKE(struct errand *, errand_cancel, struct errand *e)
+{
+	if (e)
+		((struct fake_errand *)e)->slot = NULL;
+	return NULL;
+}
+
+FAKE(void, errand_settings_due, struct device *d) {}
+FAKE(void, save_device, struct device *d) {}
+FAKE(void, status_changed, struct manager *m) {}
+FAKE(void, news_tell, struct device *d, enum news_kind kind, const char *format, ...) {}
+FAKE(void, fdstore_link, struct link *l) {}
+FAKE(bool, connectors_busy, const struct connectors *all) { return false; }
+
+FAKE(int, connector_start, struct connectors *all, const struct connector_spec *spec,
+     struct connector **ret)
+{
+	*ret = (struct connector *)all;
+	return 0;
+}
+
+FAKE(struct connector *, connector_cancel, struct connector *c) { return NULL; }
+
+/* ---- a device ------------------------------------------------------------------------ */
+
+struct manager *manager(void)
+{
+	static struct manager m;
+
+	m.worker = (struct kworker *)&m;
+	m.connectors = (struct connectors *)&m;
+	m.relay_marks = -1;
+	CHECK(sd_event_new(&m.event) >= 0);
+	return &m;
+}
+
+struct device *attached(struct manager *m, size_t n_links)
+{
+	struct device_keys keys;
+	struct device *d;
+	struct server *s;
+	struct sockaddr_in *a;
+
+	device_keys_init(&keys);
+	CHECK_INT(device_new(m, "x", 5, true, &keys, &d), 0);
+	CHECK_INT(manager_add(m, d), 0);
+	d->n_links = n_links;
+	d->life_fd = open("/proc/self/comm", O_RDONLY);	/* as long as it can be read */
+	d->size = d->info.size = MIB;
+	d->block_size = 512;
+	d->state = STATE_RECONNECTING;
+	d->dead_links = d->kernel_dead = (unsigned)n_links;
+	s = &d->target.servers[d->target.n_servers++];
+	snprintf(s->host, sizeof(s->host), "10.0.0.1");
+	snprintf(s->label, sizeof(s->label), "10.0.0.1");
+	s->addresses = calloc(1, sizeof(*s->addresses));
+	s->n_addresses = 1;
+	a = (struct sockaddr_in *)&s->addresses->addr;
+	a->sin_family = AF_INET;
+	a->sin_port = htons(10809);
+	s->addresses->len = sizeof(*a);
+	return d;
+}
+
+int make_link(struct device *d, struct link *l, enum link_state state, uint64_t size)
+{
+	int pair[2];
+
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+	l->fd = pair[0];
+	l->state = state;
+	l->info = d->info;
+	l->info.size = size;
+	return pair[1];
+}
+
+struct device *connected(struct manager *m, size_t n_links)
+{
+	struct device *d = attached(m, n_links);
+
+	for (size_t i = 0; i < n_links; i++)
+		(void)make_link(d, &d->links[i], LINK_ALIVE, d->size);
+	d->dead_links = d->kernel_dead = 0;
+	d->state = STATE_CONNECTED;
+	return d;
+}
+
+void run(struct manager *m)
+{
+	for (int i = 0; i < 5; i++)
+		CHECK(sd_event_run(m->event, 20 * USEC_PER_MSEC) >= 0);
+}
+
+void end_job(size_t i, int result)
+{
+	CHECK(i < n_jobs);
+	jobs[i]->done(jobs[i], result);
+}
+
+void end_errand(size_t i, int error)
+{
+	CHECK(i < n_errands && errands[i].slot);
+	*errands[i].slot = NULL;
+	errands[i].slot = NULL;
+	errands[i].done(errands[i].device, &(struct errand_result){ .error = error });
+}
+
+bool cut(int fd)
+{
+	char byte;
+
+	return read(fd, &byte, 1) == 0;
+}

@@ -1,0 +1,35 @@
+/* A device without a kernel: its calls, its children and its connectors end when the test says
+ * so, and as it says.  For orders of events that a real kernel cannot be made to play. */
+#pragma once
+
+#include "daemon/errand.h"
+#include "daemon/event.h"
+#include "daemon/kcall.h"
+
+#define ERRANDS_MAX	16
+#define MIB		((uint64_t)1 << 20)
+
+struct fake_errand {
+	struct device *device;
+	struct errand **slot;		/* NULL: it has ended */
+	errand_done_fn done;
+};
+
+/* All that were begun so far. */
+extern struct fake_errand errands[ERRANDS_MAX];
+extern size_t n_jobs, n_errands;
+
+struct manager *manager(void);
+/* Attached, its links dead. */
+struct device *attached(struct manager *m, size_t n_links);
+struct device *connected(struct manager *m, size_t n_links);
+/* L in STATE, with an export of SIZE bytes behind it; the server's end of its socket. */
+int make_link(struct device *d, struct link *l, enum link_state state, uint64_t size);
+
+/* The loop, for 100 ms at most. */
+void run(struct manager *m);
+/* The Ith call of the kernel, or child, ends. */
+void end_job(size_t i, int result);
+void end_errand(size_t i, int error);
+/* Has the other end of FD been shut down, not merely closed here? */
+bool cut(int fd);
