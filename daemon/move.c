@@ -100,6 +100,7 @@ void move_fail(struct device *d, const char *error, const char *format, ...)
 	move_end(d, error, text, 0);
 	move_free(d);
 	links_restore(d);
+	links_grow(d);
 }
 
 void move_cancel(struct device *d, const char *why)
@@ -370,10 +371,10 @@ enum device_state move_begin(struct device *d, const struct event_detail *e)
 	return d->state;
 }
 
-static enum device_state switch_now(struct device *d)
+enum device_state move_switch_now(struct device *d)
 {
 	device_event(d, EV_MOVE_SWITCH, NULL);
-	return d->state;
+	return STATE_MOVING;		/* nobody looks: it may be gone, and freed */
 }
 
 /* With a short dead-timeout I/O must not fail in the moment without a link. */
@@ -382,7 +383,7 @@ static enum device_state prepare(struct device *d)
 	int r;
 
 	if (d->keys.dead_timeout_usec >= MOVE_WAIT_USEC || !device_links_alive(d)) {
-		move_again(d, 0, switch_now);
+		move_again(d, 0, move_switch_now);
 	} else if (d->call) {
 		move_again(d, TURN_PAUSE_USEC, prepare);
 	} else {

@@ -83,3 +83,5 @@ const char *move_phase_name(const struct device *d);
 
 _printf_(3, 4) void move_fail(struct device *d, const char *error, const char *format, ...);
 void move_again(struct device *d, uint64_t usec, enum device_state (*fn)(struct device *d));
+/* For move_again.  Frees D if another program has disconnected it. */
+enum device_state move_switch_now(struct device *d);

@@ -22,10 +22,13 @@
 
 static enum device_state going(struct device *d);
 
-static enum device_state switch_again(struct device *d)
+/* It may have grown by a call that was under way when the move began. */
+static bool has_grown(const struct device *d)
 {
-	device_event(d, EV_MOVE_SWITCH, NULL);
-	return d->state;
+	for (size_t i = 0; i < d->n_links; i++)
+		if (device_usable_size(d, d->move->links[i].info.size) < d->size)
+			return true;
+	return false;
 }
 
 static bool candidates_live(const struct device *d)
@@ -106,11 +109,21 @@ static void place_candidates(struct device *d)
 	}
 }
 
+/* How long I/O waits without a link until it is known with which server the device stays: what
+ * begins to wait before that keeps it. */
+static uint64_t on_trial_usec(const struct device *d)
+{
+	uint64_t longer = MAX(d->keys.dead_timeout_usec, d->move->keys.dead_timeout_usec);
+
+	return MAX(longer, MOVE_WAIT_USEC);
+}
+
 /* Once the kernel knows that the old links are dead, nothing is completed by the old server
  * any more, and the new one has the same data: either is right.  From the next call on only
  * the new one is, for it may complete a write. */
 static enum device_state hand_over(struct device *d)
 {
+	uint64_t wait;
 	int r;
 
 	if (d->call || !links_settled(d))
@@ -123,8 +136,9 @@ static enum device_state hand_over(struct device *d)
 	exchange(d);
 	place_candidates(d);
 	d->move->phase = MOVE_CHECK;
-	d->waits_longer = d->keys.dead_timeout_usec < MOVE_WAIT_USEC;
-	r = kernel_reconnect(d, MAX(d->keys.dead_timeout_usec, MOVE_WAIT_USEC));
+	wait = on_trial_usec(d);
+	d->waits_longer = wait != d->keys.dead_timeout_usec;
+	r = kernel_reconnect(d, wait);
 	if (r < 0)
 		return move_kernel_failed(d, &(struct event_detail){ .error = r });
 	return STATE_MOVING;
@@ -137,12 +151,17 @@ enum device_state move_switch(struct device *d, const struct event_detail *e)
 	if (!mv)
 		return d->state;
 	if (d->call) {
-		move_again(d, TURN_PAUSE_USEC, switch_again);
+		move_again(d, TURN_PAUSE_USEC, move_switch_now);
 		return d->state;
 	}
 	if (!candidates_live(d)) {
 		move_fail(d, CONTROL_ERROR_CONNECT_FAILED,
 			  "the new server has closed its connection again");
+		return d->state;
+	}
+	if (has_grown(d)) {
+		move_fail(d, CONTROL_ERROR_NOT_THE_SAME, "the device has grown meanwhile, and the "
+			  "new server was asked before: try again");
 		return d->state;
 	}
 	if (!cut_lost_links(d)) {
@@ -180,8 +199,10 @@ static enum device_state going(struct device *d)
 		return STATE_MOVING;
 	known = mv->writes != UINT64_MAX && count_writes(d, &writes);
 	stays = !known || writes != mv->writes;
-	if (!stays)
+	if (!stays) {
 		exchange(d);
+		d->waits_longer = true;
+	}
 	memcpy(reason, mv->reason, sizeof(reason));
 	d->grow_to = 0;
 	if (stays)

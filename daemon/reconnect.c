@@ -258,17 +258,18 @@ static uint64_t growth(const struct device *d)
 static void on_grown_read(struct device *d, const struct errand_result *result)
 {
 	d->grow_to = growth(d);
-	if (result->error < 0 || d->call || !d->grow_to)
-		return;		/* the next connection begins anew */
+	if (result->error < 0 || d->call || d->move || !d->grow_to)
+		return;		/* the next connection begins anew, or the end of the move */
 	if (kernel_resize(d, d->grow_to) < 0)
 		device_log(d, LOG_WARNING, "no memory to grow the device now");
 }
 
-/* Resizing freezes the queue: only once a read has come through the new connection. */
+/* Resizing freezes the queue: only once a read has come through the new connection.  Not beside
+ * a move, whose server has been asked for the size that the device has. */
 void links_grow(struct device *d)
 {
 	d->grow_to = growth(d);
-	if (!d->grow_to || d->errand)
+	if (!d->grow_to || d->errand || d->move || d->detach_wanted)
 		return;
 	if (errand_first_read(d, &d->errand, on_grown_read) < 0)
 		device_log(d, LOG_WARNING, "cannot start the read that precedes growing");
@@ -359,10 +360,10 @@ enum device_state link_kernel_done(struct device *d, const struct event_detail *
 		d->dead_links = d->kernel_dead = 0;
 		links_restore(d);
 		links_grow(d);
-	} else if (state == STATE_DEGRADED) {
-		retry_now(d);
 	} else {
-		links_restore(d);	/* changed again meanwhile */
+		if (state == STATE_DEGRADED)
+			retry_now(d);
+		links_restore(d);	/* it is not left to the connection that is missing */
 	}
 	hand_over(d);
 	return state;

@@ -26,7 +26,7 @@
 
 static struct kjob *jobs[JOBS_MAX];
 struct fake_errand errands[ERRANDS_MAX];
-size_t n_jobs, n_errands;
+size_t n_jobs, n_errands, n_settings;
 
 FAKE(void, kworker_submit, struct kworker *w, struct kjob *job)
 {
@@ -76,7 +76,7 @@ FAKE(struct errand *, errand_cancel, struct errand *e)
 	return NULL;
 }
 
-FAKE(void, errand_settings_due, struct device *d) {}
+FAKE(void, errand_settings_due, struct device *d) { n_settings += d->settings_due; }
 FAKE(void, save_device, struct device *d) {}
 FAKE(void, status_changed, struct manager *m) {}
 FAKE(void, news_tell, struct device *d, enum news_kind kind, const char *format, ...) {}
@@ -91,6 +91,19 @@ FAKE(int, connector_start, struct connectors *all, const struct connector_spec *
 }
 
 FAKE(struct connector *, connector_cancel, struct connector *c) { return NULL; }
+
+/* The block layer counts, and nothing is written. */
+FAKE(int, nbdk_queue_get, unsigned index, const char *name, uint64_t *ret)
+{
+	*ret = 1;
+	return 0;
+}
+
+FAKE(int, nbdk_sysfs_read, unsigned index, struct nbdk_info *ret)
+{
+	*ret = (struct nbdk_info){ .connected = true };
+	return 0;
+}
 
 /* ---- a device ------------------------------------------------------------------------ */
 
@@ -156,10 +169,68 @@ struct device *connected(struct manager *m, size_t n_links)
 	return d;
 }
 
+void replace(struct device *d, size_t i, uint64_t size)
+{
+	struct event_detail dead = { .link = &d->links[i], .text = "t" };
+
+	if (d->links[i].state == LINK_ALIVE) {
+		device_event(d, EV_LINK_DEAD, &dead);
+		device_event(d, EV_LINK_DEAD, NULL);
+	}
+	(void)make_link(d, &d->links[i], LINK_READY, size);
+	device_event(d, EV_SOCKET, &(struct event_detail){ .link = &d->links[i] });
+}
+
 void run(struct manager *m)
 {
 	for (int i = 0; i < 5; i++)
 		CHECK(sd_event_run(m->event, 20 * USEC_PER_MSEC) >= 0);
+}
+
+/* ---- what the kernel is asked --------------------------------------------------------- */
+
+static struct fake_call seen;
+
+static int see_reconnect(struct nbdk *k, const struct nbdk_reconnect *c)
+{
+	seen = (struct fake_call){ CALL_RECONNECT, c->dead_conn_timeout_sec, c->timeout_sec };
+	return 0;
+}
+
+static int see_configure(struct nbdk *k, const struct nbdk_reconnect *c)
+{
+	seen = (struct fake_call){ CALL_CONFIGURE, c->dead_conn_timeout_sec, c->timeout_sec };
+	return 0;
+}
+
+static int see_resize(struct nbdk *k, unsigned index, const char *identifier, uint64_t size)
+{
+	seen = (struct fake_call){ .kind = CALL_RESIZE, .size = size };
+	return 0;
+}
+
+static int see_last_close(struct nbdk *k, unsigned index, const char *identifier,
+			  bool disconnects)
+{
+	seen = (struct fake_call){ .kind = disconnects ? CALL_LET_GO : CALL_KEEP };
+	return 0;
+}
+
+static int see_disconnect(struct nbdk *k, unsigned index)
+{
+	seen = (struct fake_call){ .kind = CALL_DISCONNECT };
+	return 0;
+}
+
+struct fake_call asked(size_t i)
+{
+	static const struct nbdk_ops ops = {
+		.reconnect = see_reconnect, .configure = see_configure, .resize = see_resize,
+		.last_close = see_last_close, .disconnect = see_disconnect };
+
+	CHECK(i < n_jobs);
+	CHECK_INT(jobs[i]->run(jobs[i], NULL, &ops), 0);
+	return seen;
 }
 
 void end_job(size_t i, int result)

@@ -15,9 +15,16 @@ struct fake_errand {
 	errand_done_fn done;
 };
 
-/* All that were begun so far. */
+/* All that were begun so far; and how often the queue was to be set up. */
 extern struct fake_errand errands[ERRANDS_MAX];
-extern size_t n_jobs, n_errands;
+extern size_t n_jobs, n_errands, n_settings;
+
+/* What the Ith call asks of the kernel; of those without these, the kind. */
+struct fake_call {
+	enum kernel_call_kind kind;
+	uint64_t dead_timeout_sec, timeout_sec, size;
+};
+struct fake_call asked(size_t i);
 
 struct manager *manager(void);
 /* Attached, its links dead. */
@@ -25,6 +32,9 @@ struct device *attached(struct manager *m, size_t n_links);
 struct device *connected(struct manager *m, size_t n_links);
 /* L in STATE, with an export of SIZE bytes behind it; the server's end of its socket. */
 int make_link(struct device *d, struct link *l, enum link_state state, uint64_t size);
+
+/* Link I dies, if it lives, and a new connection is told of SIZE. */
+void replace(struct device *d, size_t i, uint64_t size);
 
 /* The loop, for 100 ms at most. */
 void run(struct manager *m);

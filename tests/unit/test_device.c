@@ -175,15 +175,6 @@ TEST(a_connection_that_the_kernel_may_have_taken_is_cut_when_its_call_fails)
 	CHECK_INT(d->kernel_dead, 0);
 }
 
-/* Link I dies, and a new connection is told of SIZE. */
-static void replace(struct device *d, size_t i, uint64_t size)
-{
-	device_event(d, EV_LINK_DEAD, &(struct event_detail){ .link = &d->links[i], .text = "t" });
-	device_event(d, EV_LINK_DEAD, NULL);
-	(void)make_link(d, &d->links[i], LINK_READY, size);
-	device_event(d, EV_SOCKET, &(struct event_detail){ .link = &d->links[i] });
-}
-
 TEST(a_resize_ends_with_the_size_that_was_asked_for)
 {
 	struct device *d = connected(manager(), 1);

@@ -1,5 +1,6 @@
 /* A device that moves: what is beside test_device.c. */
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "daemon/manager.h"
@@ -76,6 +77,67 @@ TEST(a_call_from_before_does_not_end_the_preparation_of_a_move)
 	CHECK(!d->move->timer);
 }
 
+/* To where the kernel has been told of the one connection to the new server. */
+static void switch_over(struct device *d)
+{
+	struct link *l = &d->move->links[0];
+
+	d->move->phase = MOVE_JOIN;
+	(void)make_link(d, l, LINK_READY, d->size);
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = l });
+	end_errand(n_errands - 1, 0);		/* the flush */
+	run(d->manager);
+	CHECK_INT(d->state, STATE_MOVING);
+	device_event(d, EV_LINK_DEAD, NULL);	/* of the old one */
+	CHECK_INT(d->move->phase, MOVE_CHECK);
+}
+
+static void fail_check(struct device *d)
+{
+	end_errand(n_errands - 1, -ETIMEDOUT);
+	device_event(d, EV_LINK_DEAD, NULL);	/* of the new one */
+	CHECK(!d->move);
+	CHECK_INT(d->state, STATE_RECONNECTING);
+}
+
+TEST(a_move_that_returns_leaves_io_the_time_that_it_had)
+{
+	struct device *d = connected(manager(), 1);
+	struct device_keys keys;
+
+	device_keys_init(&keys);
+	keys.dead_timeout_usec = 2 * USEC_PER_MINUTE;
+	d->keys.dead_timeout_usec = USEC_INFINITY;
+	CHECK_INT(move_new(d, &keys, true, NULL, NULL), 0);
+	switch_over(d);
+	/* What waits by then keeps what the kernel has at that time. */
+	CHECK_INT(asked(0).dead_timeout_sec, NBDK_DEAD_CONN_FOREVER);
+	end_job(0, 0);
+	fail_check(d);
+	CHECK_INT(d->keys.dead_timeout_usec, USEC_INFINITY);
+	CHECK_INT(n_jobs, 2);
+	CHECK_INT(asked(1).kind, CALL_CONFIGURE);
+	CHECK_INT(asked(1).dead_timeout_sec, NBDK_DEAD_CONN_FOREVER);
+}
+
+TEST(a_move_that_succeeds_gives_io_the_time_of_its_keys)
+{
+	struct device *d = connected(manager(), 1);
+	struct device_keys keys;
+
+	device_keys_init(&keys);
+	keys.dead_timeout_usec = 2 * USEC_PER_MINUTE;
+	d->keys.dead_timeout_usec = USEC_INFINITY;
+	CHECK_INT(move_new(d, &keys, true, NULL, NULL), 0);
+	switch_over(d);
+	end_job(0, 0);
+	end_errand(n_errands - 1, 0);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_INT(n_jobs, 2);
+	CHECK_INT(asked(1).kind, CALL_CONFIGURE);
+	CHECK_INT(asked(1).dead_timeout_sec, 120);
+}
+
 /* Of blocks that were written meanwhile; the first was with 10.0.0.2. */
 static void second_round(struct device *d, enum device_event event, const char *peer)
 {
@@ -116,4 +178,105 @@ TEST(a_move_whose_call_failed_cuts_what_the_kernel_may_have_taken)
 	CHECK_INT(d->state, STATE_MOVING);	/* until the kernel has told of that death */
 	device_event(d, EV_LINK_DEAD, NULL);
 	CHECK_INT(d->state, STATE_RECONNECTING);
+}
+
+/* ---- what else happens meanwhile ------------------------------------------------------ */
+
+static void move_to(struct device *d, uint64_t size)
+{
+	d->keys.size_change = CONF_SIZE_GROW;
+	CHECK_INT(move_new(d, &d->keys, true, NULL, NULL), 0);
+	d->move->phase = MOVE_JOIN;
+	(void)make_link(d, &d->move->links[0], LINK_READY, size);
+}
+
+TEST(a_device_does_not_grow_while_it_moves_to_a_server_of_its_size)
+{
+	struct device *d = connected(manager(), 1);
+
+	move_to(d, MIB);
+	replace(d, 0, 2 * MIB);		/* the old server's */
+	end_job(0, 0);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_INT(n_errands, 0);
+	/* Given up, it grows after all. */
+	move_cancel(d, "test");
+	CHECK_INT(n_errands, 1);
+	end_errand(0, 0);
+	CHECK_INT(n_jobs, 2);
+	CHECK_INT(asked(1).size, 2 * MIB);
+}
+
+TEST(a_read_from_before_does_not_grow_a_device_that_moves)
+{
+	struct device *d = connected(manager(), 1);
+
+	d->keys.size_change = CONF_SIZE_GROW;
+	replace(d, 0, 2 * MIB);
+	end_job(0, 0);
+	CHECK_INT(n_errands, 1);	/* the read that precedes growing */
+	move_to(d, MIB);
+	end_errand(0, 0);
+	CHECK_INT(n_jobs, 1);
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+	end_errand(1, 0);		/* the flush */
+	run(d->manager);
+	device_event(d, EV_LINK_DEAD, NULL);
+	end_job(1, 0);
+	end_errand(2, 0);		/* the first read */
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_INT(d->size, MIB);
+	CHECK_INT(n_jobs, 2);
+}
+
+TEST(a_device_that_has_grown_meanwhile_does_not_move_to_a_smaller_export)
+{
+	struct device *d = connected(manager(), 1);
+
+	CHECK_INT(kernel_resize(d, 2 * MIB), 0);
+	move_to(d, MIB);
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+	end_errand(0, 0);		/* the flush */
+	end_job(0, 0);
+	CHECK_INT(d->size, 2 * MIB);
+	run(d->manager);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK(!d->move);
+}
+
+TEST(a_device_that_is_gone_is_not_looked_at_by_its_move)
+{
+	struct manager *m = manager();
+	struct device *d = attached(m, 1);
+
+	move_to(d, MIB);
+	close(d->life_fd);
+	d->life_fd = open("/dev/null", O_RDONLY);	/* another program has disconnected it */
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+	run(m);			/* a sanitizer sees it */
+	CHECK_INT(m->n_devices, 0);
+}
+
+TEST(one_connection_is_enough_to_set_the_queue_back)
+{
+	struct device *d = attached(manager(), 2);
+
+	d->settings_due = d->waits_longer = true;	/* by a move that went back */
+	replace(d, 0, MIB);
+	end_job(0, 0);
+	CHECK_INT(d->state, STATE_DEGRADED);
+	CHECK_INT(n_settings, 1);
+}
+
+TEST(one_connection_is_enough_for_another_dead_timeout)
+{
+	struct device *d = attached(manager(), 2);
+
+	replace(d, 0, MIB);
+	d->keys.dead_timeout_usec = USEC_PER_MINUTE;	/* a reload, meanwhile */
+	d->waits_longer = true;
+	end_job(0, 0);
+	CHECK_INT(d->state, STATE_DEGRADED);
+	CHECK_INT(n_jobs, 2);
+	CHECK_INT(asked(1).dead_timeout_sec, 60);
 }
