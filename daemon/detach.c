@@ -53,13 +53,17 @@ static enum device_state gone(struct device *d)
 	return STATE_GONE;
 }
 
+static enum device_state not_ours_for_sure(struct device *d, int r);
+
 /* The kernel does it by the index alone, whose device may be another program's by now. */
 static enum device_state disconnect(struct device *d)
 {
-	int r;
+	int r = link_still_attached(d);
 
-	if (!link_still_attached(d))
+	if (r == 0)
 		return gone(d);
+	if (r < 0)
+		return not_ours_for_sure(d, r);
 	for (size_t i = 0; i < d->n_links; i++) {
 		struct link *l = &d->links[i];
 
@@ -123,6 +127,18 @@ static enum device_state see(struct device *d)
 					   GOODBYE_USEC, USEC_PER_MSEC, on_goodbye_late, d);
 	r = kernel_last_close(d, false);
 	return r < 0 ? not_kept(d, r) : STATE_DETACHING;
+}
+
+static enum device_state not_ours_for_sure(struct device *d, int r)
+{
+	device_set_error(d, "cannot find out whether /dev/nbd%d is still the device that was "
+			 "attached: %s; it stays as it is (detach it again)", d->index,
+			 strerror(-r));
+	device_log(d, LOG_ERR, "%s", d->last_error);
+	control_detach_done(d, r);
+	d->detach_forced = false;
+	d->doubt = 0;
+	return d->letting_go ? see(d) : stay(d, 0);
 }
 
 static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata);

@@ -28,22 +28,22 @@
 /* How long we may take to see what the kernel told. */
 #define DOUBT_USEC	USEC_PER_SEC
 
-/* Is the kernel's device still ours?  Another program may have disconnected it. */
-bool link_still_attached(struct device *d)
+int link_still_attached(struct device *d)
 {
+	_cleanup_close_ int fd = -1;
 	struct nbdk_info info;
-	int fd;
+	int r;
 
 	if (d->life_fd >= 0)
 		return nbdk_life_goes_on(d->life_fd);
 	fd = nbdk_life_open((unsigned)d->index);
-	if (fd < 0 || nbdk_sysfs_connection((unsigned)d->index, &info) < 0 || !info.connected ||
-	    (info.backend[0] && strcmp(info.backend, d->identifier) != 0)) {
-		fd_close(fd);
-		return false;
-	}
-	d->life_fd = fd;
-	return true;
+	r = fd < 0 ? fd : nbdk_sysfs_connection((unsigned)d->index, &info);
+	if (r < 0)
+		return r == -ENOENT || r == -ENODEV ? 0 : r;
+	if (!info.connected || (info.backend[0] && strcmp(info.backend, d->identifier) != 0))
+		return 0;
+	d->life_fd = STEAL_FD(fd);
+	return 1;
 }
 
 static enum device_state state_by_links(const struct device *d)

@@ -26,8 +26,10 @@ enum device_state link_dead_timeout(struct device *d, const struct event_detail 
 enum device_state device_lost(struct device *d, const struct event_detail *e);
 
 /* What the actions of several files share. */
-/* Is the kernel's device still ours?  Opens files the first time only. */
-bool link_still_attached(struct device *d);
+/* Is the kernel's device still ours?  Another program may have disconnected it.  1; 0: no
+ * longer; -errno: that cannot be found out now, for want of descriptors or memory.  Opens files
+ * the first time only. */
+int link_still_attached(struct device *d);
 /* RECONFIGURE gives a socket only to a link that the kernel has marked dead, and silently
  * drops it otherwise: does it know of as many deaths as we do?  If not, an EV_LINK_DEAD will
  * come, at the latest from a timer. */

@@ -2,6 +2,8 @@
  * be made to play. */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "daemon/manager.h"
@@ -75,6 +77,56 @@ TEST(a_device_that_another_program_has_attached_again_is_left_alone)
 	d->life_fd = open("/dev/null", O_RDONLY);	/* as `pid` of a device that is gone */
 	detach_ask(d, true);
 	CHECK_INT(n_jobs, 0);
+	CHECK_INT(m->n_devices, 0);
+}
+
+static void allow_descriptors(bool more)
+{
+	struct rlimit limit;
+
+	CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = more ? limit.rlim_max : 0;
+	CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* Attached when there were none, and there are none now. */
+static struct device *without_descriptor(struct manager *m)
+{
+	struct device *d = attached(m, 1);
+
+	retry_now(d);			/* the loop has its timer */
+	close(d->life_fd);
+	d->life_fd = -1;
+	allow_descriptors(false);
+	return d;
+}
+
+TEST(a_device_is_not_lost_for_want_of_a_descriptor)
+{
+	struct manager *m = manager();
+	struct device *d = without_descriptor(m);
+
+	CHECK_INT(link_still_attached(d), -EMFILE);
+	device_event(d, EV_START, NULL);
+	CHECK_INT(m->n_devices, 1);
+	CHECK_INT(d->links[0].state, LINK_CONNECTING);
+}
+
+TEST(a_device_that_cannot_be_looked_at_is_not_said_to_be_detached)
+{
+	struct manager *m = manager();
+	struct device *d = without_descriptor(m);
+
+	detach_ask(d, true);
+	CHECK_INT(n_jobs, 0);
+	CHECK_INT(m->n_devices, 1);
+	CHECK_INT(d->state, STATE_RECONNECTING);
+	CHECK(strstr(d->last_error, "Too many open files"));
+	allow_descriptors(true);
+	d->life_fd = open("/proc/self/comm", O_RDONLY);
+	detach_ask(d, true);
+	CHECK_INT(n_jobs, 1);		/* DISCONNECT */
+	end_job(0, 0);
 	CHECK_INT(m->n_devices, 0);
 }
 
