@@ -357,7 +357,7 @@ bool link_adopt(struct link *l, const struct nbdk_sock *sock, int fd, uint64_t s
 	return true;
 }
 
-void link_find_dead(struct device *d)
+void link_find_dead(struct device *d, bool all)
 {
 	struct manager *m = d->manager;
 	unsigned index = (unsigned)d->index;
@@ -365,7 +365,7 @@ void link_find_dead(struct device *d)
 	for (size_t i = 0; d && i < d->n_links; i++) {
 		struct link *l = &d->links[i];
 
-		if (l->state != LINK_ALIVE || l->fd >= 0 || !found_dead(l))
+		if (l->state != LINK_ALIVE || l->fd >= 0 || !(all || found_dead(l)))
 			continue;
 		device_event(d, EV_LINK_DEAD, &(struct event_detail){
 			.link = l, .text = l->cut_why ? l->cut_why : l->relay.there ?

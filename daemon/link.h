@@ -74,9 +74,9 @@ bool link_hung_up(const struct link *l);
 /* The kernel has had it since an earlier nbdd, SINCE (CLOCK_REALTIME).  FD is its descriptor,
  * the callee's, or -1.  False: it has died meanwhile, and the link is idle. */
 bool link_adopt(struct link *l, const struct nbdk_sock *sock, int fd, uint64_t since);
-/* An EV_LINK_DEAD for each link without a descriptor that is found dead; each frees D at
- * most if that was its last wish. */
-void link_find_dead(struct device *d);
+/* An EV_LINK_DEAD for each link without a descriptor that is found dead, or, if ALL are known
+ * to be, for each; each frees D at most if that was its last wish. */
+void link_find_dead(struct device *d, bool all);
 /* Make a live connection die now; the watch will tell, with WHY (static text).  0, or
  * -EOPNOTSUPP: its descriptor is lost, it has no relay, and the kernel can do nothing about it. */
 int link_cut(struct link *l, const char *why);

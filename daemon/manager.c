@@ -209,7 +209,7 @@ static void on_link_dead(unsigned index, void *userdata)
 	struct device *d = manager_find_index(m, index);
 
 	if (d)
-		link_find_dead(d);
+		link_find_dead(d, false);
 	d = manager_find_index(m, index);
 	if (d)
 		device_event(d, EV_LINK_DEAD, NULL);
@@ -228,7 +228,7 @@ static void find_all_dead(struct manager *m)
 		struct device *d = manager_find_index(m, indexes[i]);
 
 		if (d)
-			link_find_dead(d);
+			link_find_dead(d, false);
 	}
 }
 

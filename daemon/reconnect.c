@@ -187,11 +187,14 @@ static void doubt(struct device *d)
 
 /* The kernel has given up a connection, and ours all look alive: one of them is not in use,
  * because the daemon before us was killed between giving it to the kernel and writing that
- * down.  Which one cannot be found out, so all are made anew; I/O waits for a moment.  A detach
- * needs them first, and may be refused. */
+ * down.  Or it has no descriptor, and this kernel cannot be asked about a socket.  Which one
+ * cannot be found out, so all are made anew; I/O waits for a moment.  Those that cannot be cut
+ * either have died if the kernel has lost as many as there are.  A detach needs them first, and
+ * may be refused. */
 static int on_doubt(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct device *d = userdata;
+	bool all;
 
 	d->doubt_timer = sd_event_source_disable_unref(d->doubt_timer);
 	for (size_t i = 0; i < d->n_links; i++)
@@ -203,12 +206,13 @@ static int on_doubt(sd_event_source *s, uint64_t usec, void *userdata)
 		doubt(d);
 		return 0;
 	}
+	all = d->kernel_dead - d->dead_links >= device_links_alive(d);
 	device_log(d, LOG_WARNING, "the kernel has lost a connection, and it is not known "
 		   "which: all are made anew");
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE)
 			link_cut(&d->links[i], "made anew");
-	link_find_dead(d);
+	link_find_dead(d, all);
 	return 0;
 }
 

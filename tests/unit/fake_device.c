@@ -105,6 +105,19 @@ FAKE(int, nbdk_sysfs_read, unsigned index, struct nbdk_info *ret)
 	return 0;
 }
 
+/* Of a socket that we have no descriptor of this kernel knows nothing. */
+FAKE(int, nbdk_diag_ask, struct nbdk_diag *diag, const struct nbdk_sock *s,
+     struct nbdk_sock_info *ret)
+{
+	*ret = (struct nbdk_sock_info){ .alive = true };
+	return 0;
+}
+
+FAKE(int, nbdk_diag_abort, struct nbdk_diag *diag, const struct nbdk_sock *s)
+{
+	return -EOPNOTSUPP;
+}
+
 /* ---- a device ------------------------------------------------------------------------ */
 
 struct manager *manager(void)

@@ -258,3 +258,36 @@ TEST(a_device_grows_when_every_connection_is_told_of_it)
 	end_job(2, 0);
 	CHECK_INT(d->size, 2 * MIB);
 }
+
+/* As the next nbdd finds Unix sockets, on a kernel without unix_diag (fake_device.c). */
+static void forget_descriptors(struct device *d)
+{
+	for (size_t i = 0; i < d->n_links; i++) {
+		CHECK_INT(close(d->links[i].fd), 0);
+		d->links[i].fd = -1;
+	}
+}
+
+/* The kernel tells of a death, and it is not to be seen whose. */
+static void lose_any(struct device *d)
+{
+	device_event(d, EV_LINK_DEAD, NULL);
+	CHECK(d->doubt_timer);
+	CHECK_INT(sd_event_source_set_time(d->doubt_timer, now_usec()), 0);
+	run(d->manager);
+	CHECK(!d->doubt_timer);
+}
+
+TEST(a_connection_that_cannot_be_asked_about_is_dead_when_the_kernel_has_lost_all)
+{
+	struct device *d = connected(manager(), 2);
+
+	forget_descriptors(d);
+	lose_any(d);
+	CHECK_INT(d->state, STATE_CONNECTED);	/* either may be the one */
+	lose_any(d);
+	CHECK_INT(d->state, STATE_RECONNECTING);
+	CHECK_INT(d->links[0].state, LINK_CONNECTING);
+	CHECK_INT(d->kernel_dead, 2);
+	CHECK_INT(d->dead_links, 2);
+}
