@@ -58,6 +58,7 @@ struct move {
 
 	uint64_t cut_usec;		/* when the old links were cut, monotonic */
 	uint64_t writes;		/* completed by the old server */
+	bool asked;			/* the kernel may have been given the new links */
 	char reason[DEVICE_REASON_MAX];	/* of MOVE_RETURN */
 	char warning[DEVICE_REASON_MAX];
 };

@@ -14,6 +14,7 @@
 #include "daemon/news.h"
 #include "daemon/outage.h"
 #include "daemon/retry.h"
+#include "daemon/save.h"
 #include "daemon/transitions.h"
 #include "lib/util/clock.h"
 #include "lib/util/units.h"
@@ -21,6 +22,7 @@
 #define TURN_PAUSE_USEC		(20 * USEC_PER_MSEC)	/* until the kernel call is over */
 
 static enum device_state going(struct device *d);
+static enum device_state go_back(struct device *d, const char *reason);
 
 /* It may have grown by a call that was under way when the move began. */
 static bool has_grown(const struct device *d)
@@ -118,11 +120,22 @@ static uint64_t on_trial_usec(const struct device *d)
 	return MAX(longer, MOVE_WAIT_USEC);
 }
 
+/* Does the next nbdd find the server that D goes to now? */
+static bool is_saved(struct device *d, char reason[static 128])
+{
+	save_device(d);
+	if (d->save_error < 0)
+		snprintf(reason, 128, "its state cannot be saved (%s): a crash would take it "
+			 "back to the old server", strerror(-d->save_error));
+	return d->save_error >= 0;
+}
+
 /* Once the kernel knows that the old links are dead, nothing is completed by the old server
  * any more, and the new one has the same data: either is right.  From the next call on only
- * the new one is, for it may complete a write. */
+ * the new one is, for it may complete a write: that has to be on file before. */
 static enum device_state hand_over(struct device *d)
 {
+	char reason[128];
 	uint64_t wait;
 	int r;
 
@@ -138,15 +151,19 @@ static enum device_state hand_over(struct device *d)
 	d->move->phase = MOVE_CHECK;
 	wait = on_trial_usec(d);
 	d->waits_longer = wait != d->keys.dead_timeout_usec;
+	if (!is_saved(d, reason))
+		return go_back(d, reason);
 	r = kernel_reconnect(d, wait);
 	if (r < 0)
 		return move_kernel_failed(d, &(struct event_detail){ .error = r });
+	d->move->asked = true;
 	return STATE_MOVING;
 }
 
 enum device_state move_switch(struct device *d, const struct event_detail *e)
 {
 	struct move *mv = d->move;
+	char reason[128];
 
 	if (!mv)
 		return d->state;
@@ -162,6 +179,10 @@ enum device_state move_switch(struct device *d, const struct event_detail *e)
 	if (has_grown(d)) {
 		move_fail(d, CONTROL_ERROR_NOT_THE_SAME, "the device has grown meanwhile, and the "
 			  "new server was asked before: try again");
+		return d->state;
+	}
+	if (!is_saved(d, reason)) {
+		move_fail(d, CONTROL_ERROR_FAILED, "%s", reason);
 		return d->state;
 	}
 	if (!cut_lost_links(d)) {
@@ -198,7 +219,7 @@ static enum device_state going(struct device *d)
 	if (d->call || !links_settled(d))
 		return STATE_MOVING;
 	known = mv->writes != UINT64_MAX && count_writes(d, &writes);
-	stays = !known || writes != mv->writes;
+	stays = mv->asked && (!known || writes != mv->writes);
 	if (!stays) {
 		exchange(d);
 		d->waits_longer = true;

@@ -15,7 +15,9 @@
 #include "daemon/news.h"
 #include "daemon/outage.h"
 #include "daemon/retry.h"
+#include "daemon/save.h"
 #include "daemon/status.h"
+#include "daemon/store.h"
 #include "daemon/transitions.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
@@ -126,12 +128,31 @@ void links_take_back(struct device *d)
 	}
 }
 
+static enum device_state cannot_save(struct device *d, int error)
+{
+	char text[DEVICE_REASON_MAX];
+
+	snprintf(text, sizeof(text), "its state in %s/" STORE_DIR " is of another server, and "
+		 "can neither be written (%s) nor removed (%s): a crash would take the device "
+		 "back to that one", d->manager->options.runtime_dir, strerror(-d->save_error),
+		 strerror(-error));
+	if (strcmp(d->last_error, text) != 0)
+		device_log(d, LOG_ERR, "%s", text);
+	device_set_error(d, "%s", text);
+	links_take_back(d);
+	retry_after_failure(d, FAILURE_BACKOFF);
+	return state_by_links(d);
+}
+
 static enum device_state hand_over(struct device *d)
 {
 	int r;
 
 	if (d->call || !device_link_in(d, LINK_READY) || !links_settled(d))
 		return state_by_links(d);
+	r = save_server(d);
+	if (r < 0)
+		return cannot_save(d, r);
 	d->waits_longer = false;
 	r = kernel_reconnect(d, d->keys.dead_timeout_usec);
 	if (r < 0)

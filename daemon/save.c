@@ -20,6 +20,7 @@
 struct saved {
 	struct store_file *file;
 	char line[LINE_KEPT];		/* of what was written last */
+	uint64_t place;			/* where that says the data is; 0: not known */
 };
 
 /* Before NBD_CMD_CONNECT there is nothing that a next daemon could find. */
@@ -114,6 +115,29 @@ static void note(struct device *d, int r)
 		save_later(d->manager);
 }
 
+static uint64_t hash(uint64_t h, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ p[i]) * UINT64_C(0x100000001b3);	/* FNV-1a */
+	return h;
+}
+
+/* The server and its export, as one number; never 0. */
+static uint64_t place_of(const struct target *t)
+{
+	const struct server *s = target_server(t);
+	const char *export = t->export_name ? t->export_name : "";
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	h = hash(h, export, strlen(export) + 1);
+	h = hash(h, s->label, strlen(s->label) + 1);
+	for (size_t i = 0; i < s->n_addresses; i++)
+		h = hash(h, &s->addresses[i].addr, s->addresses[i].len);
+	return h ? h : 1;
+}
+
 static int write_text(struct device *d, const char *text, size_t len)
 {
 	struct saved *s = d->saved;
@@ -135,6 +159,7 @@ static int write_text(struct device *d, const char *text, size_t len)
 		return r;
 	memcpy(s->line, text, line);
 	s->line[line] = '\0';
+	s->place = place_of(&d->target);
 	return 0;
 }
 
@@ -155,6 +180,36 @@ void save_device(struct device *d)
 	if (r >= 0)
 		r = write_text(d, text, len);
 	note(d, r);
+}
+
+/* Its room is free then, and may do for what is to be written. */
+static int remove_file(struct device *d)
+{
+	struct saved *s = d->saved;
+	int r = store_remove(d->manager->store, d->name, s ? STEAL_PTR(s->file) : NULL);
+
+	if (s && r >= 0)
+		*s = (struct saved){};
+	return r;
+}
+
+int save_server(struct device *d)
+{
+	int r;
+
+	if (d->saved && d->saved->place == place_of(&d->target))
+		return 0;
+	save_device(d);
+	/* Without a store there was none to read a state from either. */
+	if (d->save_error >= 0 || !d->manager->store)
+		return 0;
+	r = remove_file(d);
+	if (r < 0)
+		return r;
+	if (r)
+		device_log(d, LOG_WARNING, "its saved state, of another server, is removed");
+	save_device(d);
+	return 0;
 }
 
 void save_forget(struct device *d)

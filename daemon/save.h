@@ -10,6 +10,11 @@
 /* Bring the file up to date, if it is not.  Never fails: what cannot be written now is a
  * warning of the device, and tried again. */
 void save_device(struct device *d);
+/* Before the kernel is given connections with the server that D goes to now: a crash is not to
+ * take it back to another, which lacks what was written since.  What names another is written
+ * anew, or removed, so that the next nbdd leaves the device alone.  0; -errno: neither was
+ * possible, and nothing may be given. */
+_must_check_ int save_server(struct device *d);
 /* Look again in a second at every device: something could not be written or sent. */
 void save_later(struct manager *m);
 /* The device has gone: so does its file. */

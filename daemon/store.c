@@ -225,14 +225,16 @@ void store_file_free(struct store_file *f)
 	free(f);
 }
 
-void store_remove(struct store *s, const char *name, struct store_file *f)
+int store_remove(struct store *s, const char *name, struct store_file *f)
 {
 	char spare[NAME_ROOM];
+	int r;
 
 	spare_name(spare, name);
-	unlinkat(s->dir, name, 0);
+	r = unlinkat(s->dir, name, 0) == 0 ? 1 : errno == ENOENT ? 0 : -errno;
 	unlinkat(s->dir, spare, 0);
 	store_file_free(f);
+	return r;
 }
 
 /* ---- reading ----------------------------------------------------------------------- */

@@ -26,8 +26,9 @@ void store_free(struct store *s);
  * was there before is still there. */
 _must_check_ int store_write(struct store *s, const char *name, const char *text, size_t len,
 			     struct store_file **f);
-/* Remove it; F may be NULL. */
-void store_remove(struct store *s, const char *name, struct store_file *f);
+/* Remove it; F may be NULL, and is freed in any case.  1; 0: there was none; or -errno: it is
+ * still there. */
+int store_remove(struct store *s, const char *name, struct store_file *f);
 /* Let go of it, and leave it there. */
 void store_file_free(struct store_file *f);
 

@@ -228,8 +228,12 @@ def test_a_full_run_is_a_warning_and_not_the_end(guest, server):
         server.restart()
         wait_until(all_connected(daemon, 2, 1), 20)
         assert daemon.status('early')['warnings'] == []
+        # No move that a kill would undo: such a long name takes more room than there is.
+        done = daemon.ctl('move', 'early', server.uri + 'e' * 4000, check=False, timeout=60)
+        assert done.rc and 'its state cannot be saved' in done.out, done
+        assert daemon.wait_state('early', 'connected', 20)['uri'] == server.uri
         restarted(daemon)
-        assert daemon.status('early')['outages']['count'] == 1
+        assert daemon.status('early')['outages']['count'] == 2       # and the way back
         guest.run(['rm', '/run/full'])
         assert 'no state file' in daemon.ctl('status').out          # of `late`
         guest.run(['nbd-client', '-d', '/dev/nbd1'])

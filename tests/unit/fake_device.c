@@ -78,6 +78,7 @@ FAKE(struct errand *, errand_cancel, struct errand *e)
 
 FAKE(void, errand_settings_due, struct device *d) { n_settings += d->settings_due; }
 FAKE(void, save_device, struct device *d) {}
+FAKE(int, save_server, struct device *d) { return 0; }
 FAKE(void, status_changed, struct manager *m) {}
 FAKE(void, news_tell, struct device *d, enum news_kind kind, const char *format, ...) {}
 FAKE(void, fdstore_link, struct link *l) {}

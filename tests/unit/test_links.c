@@ -43,6 +43,7 @@ static struct {
 /* As the linker names them. */
 __typeof__(kworker_submit) __wrap_kworker_submit;
 __typeof__(save_device) __wrap_save_device;
+__typeof__(save_server) __wrap_save_server;
 __typeof__(status_changed) __wrap_status_changed;
 __typeof__(news_tell) __wrap_news_tell;
 __typeof__(fdstore_link) __wrap_fdstore_link;
@@ -58,6 +59,11 @@ void __wrap_kworker_submit(struct kworker *w, struct kjob *job)
 
 void __wrap_save_device(struct device *d)
 {
+}
+
+int __wrap_save_server(struct device *d)
+{
+	return 0;
 }
 
 void __wrap_status_changed(struct manager *m)
