@@ -88,7 +88,7 @@ static void on_flushed(struct device *d, const struct errand_result *result)
 	if (result->error < 0)
 		device_log(d, LOG_WARNING, "flush before the detach: %s",
 			   strerror(-result->error));
-	d->doubt = result->error == -ETIMEDOUT ? -ETIMEDOUT : 0;
+	d->doubt = result->error;
 	device_event(d, EV_GO_ON, NULL);
 }
 
@@ -141,6 +141,19 @@ static enum device_state not_ours_for_sure(struct device *d, int r)
 	return d->letting_go ? see(d) : stay(d, 0);
 }
 
+/* Nobody else may be told: programs that write without fsync and close the device are not. */
+static enum device_state not_flushed(struct device *d)
+{
+	int r = d->doubt;
+
+	device_set_error(d, "/dev/nbd%d is not detached, for it could not be flushed: %s; data "
+			 "that was written to it may be lost (--force detaches it nevertheless)",
+			 d->index, strerror(-r));
+	control_detach_done(d, r);
+	d->doubt = 0;
+	return stay(d, 0);
+}
+
 static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata);
 
 /* Udev, or a child of ours that hung, may have it open for a moment. */
@@ -180,7 +193,11 @@ static enum device_state let_go(struct device *d)
 
 enum device_state detach_go_on(struct device *d, const struct event_detail *e)
 {
-	return d->letting_go ? see(d) : let_go(d);
+	if (d->letting_go)
+		return see(d);
+	if (d->doubt < 0 && d->doubt != -ETIMEDOUT && link_still_attached(d))
+		return not_flushed(d);
+	return let_go(d);
 }
 
 /* Without a link the flush can only hang: do without it. */

@@ -22,7 +22,7 @@ const struct cli_verb cli_verbs[] = {
 	  0, 1, "", verb_attach },
 	{ "detach", "DEVICE [--force]", "Detach a device.",
 	  "DEVICE is " DEVICE_WORDS ". A device that is mounted or otherwise in use stays, "
-	  "and the command says who holds it.",
+	  "and the command says who holds it; one that cannot be flushed stays, too.",
 	  { { "force", NULL, "Detach even a device in use. Its users get I/O errors from "
 	      "then on, and what they have not yet written is lost: a filesystem may need "
 	      "a check and programs may lose data." } },

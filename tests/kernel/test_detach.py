@@ -4,6 +4,7 @@ import signal
 import pytest
 
 from tests.harness.daemon import Daemon
+from tests.harness.servers import Nbdkit
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
 from tests.kernel.disk import file_server
@@ -123,3 +124,22 @@ def test_force_takes_it_from_whoever_waits_for_the_answer_to_another_detach(gues
     asked.wait(20)
     wait_until(lambda: daemon.status() == [], 20)
     end(p)
+
+
+def test_what_cannot_be_flushed_stays_unless_it_is_forced(guest, daemon):
+    """A program that writes without fsync learns of no error: the detach is who can tell."""
+    bad = '/tmp/bad'
+    fails = f'if [ -e {bad} ]; then echo EIO it is bad >&2; exit 1; fi;'
+    with Nbdkit(guest, ['eval', 'get_size=echo 1M', 'pread=head -c $3 /dev/zero',
+                        f'pwrite={fails} cat >/dev/null', f'flush={fails}']) as server:
+        device = daemon.attach(server.uri, name='a')
+        guest.sh(f'touch {bad}; echo lost >{device}')
+        r = daemon.detach('a', check=False)
+        assert r.rc == 1
+        assert f'{device} is not detached, for it could not be flushed: Input/output' in r.out
+        assert daemon.state('a') == 'connected'
+        guest.sh(f'rm {bad}; dd if={device} of=/dev/null bs=4k count=1; touch {bad}')
+        assert daemon.detach('a', check=False).rc == 1      # the server's cache alone
+        daemon.detach('a', '--force')
+        assert daemon.status() == []
+        guest.sh(f'rm {bad}')

@@ -212,6 +212,52 @@ TEST(a_forced_detach_stays_forced)
 	CHECK_INT(n_jobs, 2);		/* DISCONNECT: no flush before */
 }
 
+/* To where the flush has ended with ERROR. */
+static void detach_flushed(struct device *d, int error)
+{
+	detach_ask(d, false);
+	end_errand(n_errands - 1, 0);		/* nobody has claimed it */
+	CHECK_INT(d->state, STATE_DETACHING);
+	end_errand(n_errands - 1, error);
+}
+
+TEST(a_device_that_cannot_be_flushed_stays)
+{
+	struct manager *m = manager();
+	struct device *d = connected(m, 1);
+
+	detach_flushed(d, -EIO);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_INT(n_jobs, 0);
+	CHECK(!d->detach_wanted && strstr(d->last_error, "could not be flushed"));
+	/* Asked again, it is tried again. */
+	detach_flushed(d, 0);
+	CHECK_INT(n_jobs, 1);
+	CHECK_INT(asked(0).kind, CALL_LET_GO);
+}
+
+TEST(a_device_that_cannot_be_flushed_and_has_been_taken_away_is_gone)
+{
+	struct manager *m = manager();
+	struct device *d = connected(m, 1);
+
+	close(d->life_fd);
+	d->life_fd = open("/dev/null", O_RDONLY);
+	detach_flushed(d, -EIO);
+	CHECK_INT(n_jobs, 1);
+	end_job(0, -EINVAL);		/* the kernel knows of none */
+	CHECK_INT(m->n_devices, 0);
+}
+
+TEST(a_flush_that_does_not_end_leaves_the_rest_to_the_kernel)
+{
+	struct device *d = connected(manager(), 1);
+
+	detach_flushed(d, -ETIMEDOUT);
+	CHECK_INT(n_jobs, 1);
+	CHECK_INT(asked(0).kind, CALL_LET_GO);
+}
+
 /* ---- a device whose links die -------------------------------------------------------- */
 
 TEST(a_connection_that_the_kernel_may_have_taken_is_cut_when_its_call_fails)
