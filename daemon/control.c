@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/disposal.h"
 #include "daemon/event.h"
 #include "daemon/link.h"
 #include "daemon/log.h"
@@ -275,6 +276,16 @@ static int listen_on(const char *path)
 	return r < 0 ? r : STEAL_FD(fd);
 }
 
+static size_t disposal_has_room(void *userdata)
+{
+	return disposal_room(userdata);
+}
+
+static void dispose(int fd, void *userdata)
+{
+	disposal_take(userdata, fd);
+}
+
 static void on_varlink_log(const char *text, void *userdata)
 {
 	log_warning("control: %s", text);
@@ -292,11 +303,16 @@ int control_open(struct manager *m, int fd)
 		log_error("cannot listen on %s: %s", path, strerror(-fd));
 		return fd;
 	}
-	r = varlink_server_new(m->event, fd, &interface, m, &m->server);
+	r = disposal_new(m->event, m->sandbox, &m->disposal);
+	if (r >= 0)
+		r = varlink_server_new(m->event, fd, &interface, m, &m->server);
 	if (r < 0) {
 		log_error("cannot serve on %s: %s", path, strerror(-r));
 		return r;
 	}
 	varlink_server_set_log(m->server, on_varlink_log, m);
+	varlink_server_set_disposal(m->server, &(struct varlink_disposal){
+		.max = DISPOSAL_SOCKETS_MAX, .room = disposal_has_room, .take = dispose,
+		.userdata = m->disposal });
 	return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "daemon/connector.h"
 #include "daemon/control.h"
+#include "daemon/disposal.h"
 #include "daemon/event.h"
 #include "daemon/fdstore.h"
 #include "daemon/inherit.h"
@@ -368,6 +369,7 @@ void manager_free(struct manager *m)
 		return;
 	m->leaving = true;
 	varlink_server_free(m->server);
+	disposal_free(m->disposal);
 	while (m->n_devices)
 		device_free(m->devices[--m->n_devices]);
 	kworker_free(m->worker);

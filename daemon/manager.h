@@ -28,6 +28,7 @@ struct inherited;
 struct reports;
 struct child;
 struct connectors;
+struct disposal;
 
 struct manager_options {
 	const char *config, *nbdtab, *runtime_dir;
@@ -50,6 +51,7 @@ struct manager {
 	struct store *store;		/* NULL: cannot be opened now */
 	char boot_id[STATE_BOOT_ID_MAX];
 	struct varlink_server *server;
+	struct disposal *disposal;	/* of its clients' sockets */
 	struct conf *conf;		/* as last read */
 
 	struct device *devices[MANAGER_DEVICES_MAX];

@@ -66,6 +66,7 @@ static const struct {
 		.nbdd = true, .keeps_files = true, .memory = 64 * MIB,
 		.capabilities = CAP(CAP_DAC_OVERRIDE),		/* a socket of any owner */
 	},
+	[SANDBOX_DISPOSE] = { .nbdd = true, .keeps_files = true, .memory = MIB },
 };
 
 /* ---- at the start ------------------------------------------------------------------ */

@@ -15,6 +15,7 @@ enum sandbox_role {
 	SANDBOX_READ,		/* nbdd's own user, reads files of keys */
 	SANDBOX_ERRAND,		/* the same, on a device's node and sysfs; parses nothing */
 	SANDBOX_REACH,		/* the same, connects to a socket's path; reads no byte of it */
+	SANDBOX_DISPOSE,	/* the same, has a socket until it is killed */
 	SANDBOX_ROLES
 };
 

@@ -32,6 +32,7 @@ enum {
 	KEYS = 1 << SANDBOX_READ,
 	ROOT = 1 << SANDBOX_ERRAND,
 	PATH = 1 << SANDBOX_REACH,
+	HOLD = 1 << SANDBOX_DISPOSE,
 	PEER = DIAL | TALK,
 	LOOK = NAME | KEYS | ROOT,
 	ALL = PEER | LOOK | PATH,
@@ -57,13 +58,14 @@ struct rule {
 
 static const struct rule rules[] = {
 	/* messages on descriptors that are there */
-	{ "read", ALL }, { "readv", ALL }, { "write", ALL }, { "writev", ALL | MOVE },
+	{ "read", ALL }, { "readv", ALL }, { "write", ALL }, { "writev", ALL | MOVE | HOLD },
 	{ "recvfrom", PEER | MOVE | NAME }, { "recvmsg", PEER | MOVE | NAME },
 	{ "recv", PEER | MOVE | NAME }, { "sendto", PEER | MOVE | NAME },
 	/* Not for MOVE: descriptors on their way that nobody takes keep all processes of the
 	 * user from sending any (unix(7), ETOOMANYREFS), and a relay lives long. */
 	{ "sendmsg", ALL }, { "send", PEER | MOVE | NAME },
-	{ "poll", ALL | MOVE }, { "ppoll", ALL | MOVE }, { "ppoll_time64", ALL | MOVE },
+	{ "poll", ALL | MOVE | HOLD }, { "ppoll", ALL | MOVE | HOLD },
+	{ "ppoll_time64", ALL | MOVE | HOLD },
 	{ "close", ALL }, { "shutdown", PEER | MOVE | NAME },
 	{ "getsockopt", PEER | NAME }, { "getsockname", PEER | NAME },
 	{ "getpeername", PEER | NAME },
@@ -142,6 +144,7 @@ static const enum sandbox_otherwise otherwise[SANDBOX_ROLES] = {
 	[SANDBOX_READ] = OTHERWISE_ENOSYS,
 	[SANDBOX_ERRAND] = OTHERWISE_ENOSYS,
 	[SANDBOX_REACH] = OTHERWISE_ENOSYS,
+	[SANDBOX_DISPOSE] = OTHERWISE_KILL,
 };
 
 /* What nbdd never does once it runs, nor any child of it. */

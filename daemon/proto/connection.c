@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "lib/util/cleanup.h"
-#include "lib/util/fd.h"
+#include "lib/util/rights.h"
 
 #define READ_CHUNK	(16u << 10)
 #define STEPS_PER_TURN	16		/* then other clients have theirs */
@@ -145,11 +145,11 @@ static int read_input(struct varlink_connection *c)
 	r = buffer_reserve(&c->in, room);
 	if (r < 0 || !count_memory(c))
 		return r < 0 ? r : -ENOBUFS;
-	do
-		n = recv(c->fd, c->in.data + c->in.len, room, MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN)
-		return 0;
+	n = rights_recv(c->fd, c->in.data + c->in.len, room);
+	if (n == -EAGAIN || n == -EINTR)
+		return n == -EAGAIN ? 0 : 1;
+	if (n == -EBADMSG)
+		return (int)n;
 	if (n > 0)
 		c->in.len += (size_t)n;
 	else
@@ -233,6 +233,8 @@ static enum step step_input(struct varlink_connection *c)
 	r = read_input(c);
 	if (r == -EMSGSIZE)
 		varlink_connection_reject(c, "the message is longer than 1 MiB");
+	else if (r == -EBADMSG)
+		varlink_connection_reject(c, "it sent a descriptor, and there are none in calls");
 	else if (r < 0)
 		varlink_connection_reject(c, "there is no memory for the message");
 	if (r)
@@ -379,7 +381,7 @@ void varlink_connection_free(struct varlink_connection *c)
 	sd_event_source_disable_unref(c->io);
 	sd_event_source_disable_unref(c->defer);
 	sd_event_source_disable_unref(c->timer);
-	fd_close(c->fd);
+	varlink_server_close(c->server, c->fd);
 	drop_output(c);
 	buffer_clear(&c->in);
 	(void)count_memory(c);

@@ -43,6 +43,7 @@ struct varlink_server {
 	size_t total;			/* bytes buffered */
 	void (*log)(const char *text, void *userdata);
 	void *log_userdata;
+	struct varlink_disposal disposal;
 	uint64_t log_minute;		/* the minute that is counted */
 	unsigned log_lines, log_dropped;
 };
@@ -61,6 +62,8 @@ struct varlink_call {
 
 /* server.c */
 _printf_(2, 3) void varlink_server_log(struct varlink_server *s, const char *format, ...);
+/* Close FD, a client's. */
+void varlink_server_close(struct varlink_server *s, int fd);
 /* May the buffers of a client of UID grow to make the total TOTAL? */
 bool varlink_server_allows(const struct varlink_server *s, uid_t uid, size_t total);
 

@@ -10,6 +10,7 @@
 
 #include "lib/util/cleanup.h"
 #include "lib/util/fd.h"
+#include "lib/util/rights.h"
 
 static unsigned log_room(struct varlink_server *s)
 {
@@ -75,25 +76,46 @@ static void refuse(struct varlink_server *s, int fd)
 			   s->n_connections);
 }
 
+void varlink_server_set_disposal(struct varlink_server *s,
+				 const struct varlink_disposal *disposal)
+{
+	s->disposal = *disposal;
+}
+
+/* Sockets that wait to be closed. */
+static size_t n_closing(const struct varlink_server *s)
+{
+	return s->disposal.take ? s->disposal.max - s->disposal.room(s->disposal.userdata) : 0;
+}
+
+void varlink_server_close(struct varlink_server *s, int fd)
+{
+	if (fd < 0 || rights_drain(fd) || !s->disposal.take)
+		fd_close(fd);
+	else
+		s->disposal.take(fd, s->disposal.userdata);
+}
+
 static void admit(struct varlink_server *s, int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 	size_t max = VARLINK_CLIENTS_MAX;
 
+	rights_refuse(fd);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
-		fd_close(fd);
+		varlink_server_close(s, fd);
 		return;
 	}
 	if (peer.uid)
-		max -= VARLINK_CLIENTS_ROOT;
+		max -= MIN(VARLINK_CLIENTS_ROOT + n_closing(s), max);
 	if (s->n_connections >= max) {
 		refuse(s, fd);
-		fd_close(fd);
+		varlink_server_close(s, fd);
 		return;
 	}
 	if (varlink_connection_new(s, fd, &peer) < 0)
-		fd_close(fd);
+		varlink_server_close(s, fd);
 }
 
 static int listen_again(sd_event_source *source, uint64_t usec, void *userdata)
@@ -104,11 +126,11 @@ static int listen_again(sd_event_source *source, uint64_t usec, void *userdata)
 }
 
 /* Out of descriptors or memory: the waiting client would wake the loop for ever. */
-static int pause_listening(struct varlink_server *s, int error)
+static int pause_listening(struct varlink_server *s, const char *why)
 {
 	int r = sd_event_source_set_enabled(s->listen_io, SD_EVENT_OFF);
 
-	varlink_server_log(s, "control socket: accept: %s", strerror(error));
+	varlink_server_log(s, "control socket: accept: %s", why);
 	if (r < 0)
 		return r;
 	r = sd_event_source_set_time_relative(s->listen_timer, USEC_PER_SEC);
@@ -118,12 +140,18 @@ static int pause_listening(struct varlink_server *s, int error)
 static int on_listen(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
 	struct varlink_server *s = userdata;
-	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int client;
 
+	/* Each that is accepted may have to be closed so. */
+	if (s->disposal.take &&
+	    s->disposal.room(s->disposal.userdata) <= s->n_connections)
+		return pause_listening(s, "too many clients have sent descriptors, which "
+				       "cannot be closed now");
+	client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (client >= 0)
 		admit(s, client);
 	else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-		return pause_listening(s, errno);
+		return pause_listening(s, strerror(errno));
 	return 0;
 }
 
@@ -141,6 +169,7 @@ int varlink_server_new(sd_event *event, int listen_fd,
 		.iface = iface, .userdata = userdata,
 	};
 	LIST_INIT(&s->connections);
+	rights_refuse(listen_fd);
 	r = fd_set_nonblock(listen_fd, true);
 	if (r >= 0)
 		r = sd_event_add_io(event, &s->listen_io, listen_fd, EPOLLIN, on_listen,

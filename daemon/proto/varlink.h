@@ -68,6 +68,17 @@ void varlink_server_set_log(struct varlink_server *s,
 			    void (*log)(const char *text, void *userdata),
 			    void *userdata);
 
+/* Who closes sockets into which clients have put descriptors, for that may take for ever
+ * (lib/util/rights.h).  Without one they are closed like any other. */
+struct varlink_disposal {
+	size_t max;			/* sockets, more than VARLINK_CLIENTS_MAX */
+	size_t (*room)(void *userdata);	/* how many of these could be taken now */
+	void (*take)(int fd, void *userdata);
+	void *userdata;
+};
+void varlink_server_set_disposal(struct varlink_server *s,
+				 const struct varlink_disposal *disposal);
+
 /* End the call: with a result (PARAMS is taken; NULL is an empty one), or with an error
  * of a full name.  Nothing is sent when the client asked for `oneway` or has left.
  * 0, or -EMSGSIZE or -ENOMEM: then the client is cut off.  CALL is gone in any case. */

@@ -380,3 +380,51 @@ def test_the_screen_shows_rate_latency_and_outages_of_devices_by_trouble(guest, 
     load.kill(signal.SIGKILL, group=True)
     load.wait()
     daemon.detach('away', '--force')
+
+
+def disposing(guest):
+    """The states of the processes that let go what nbdd must not."""
+    return [state for name, state, _ in guest.processes().values() if name == 'dispose']
+
+
+def test_descriptors_that_a_user_sends_hold_nbdd_up_nowhere(guest, daemon, server):
+    """The last close of each waits for years: nbdd's own must not be that."""
+    daemon.attach(server.uri, name='a')
+    own = len(guest.list(f'/proc/{daemon.pid}/fd'))
+    ways = ['with_a_byte', 'out_of_band', 'left_unread']
+    for clients, said in (0, 'it sent a descriptor'), (224, 'refused a client'):
+        sent = guest.python('tests.control.rights:send', path=daemon.socket, pid=daemon.pid,
+                            ways=ways, clients=clients)
+        assert sent == [True] * 3, 'this kernel takes none (SO_PASSRIGHTS)'
+        answers_at_once(daemon, 'connected')
+        wait_until(lambda s=said: daemon.log().count(s) == len(ways), 10)
+        answers_at_once(daemon, 'connected')
+        # Nothing is left of them, nor of the processes that had them.
+        wait_until(lambda n=clients: len(guest.list(f'/proc/{daemon.pid}/fd')) == own + n, 10)
+        wait_until(lambda: not disposing(guest), 10)
+    guest.python('tests.control.rights:let_go')
+    daemon.detach('a')
+
+
+def answers_at_once(daemon, state):
+    watch = Stopwatch()
+    assert daemon.state('a') == state and watch.quiet() < 2
+
+
+def test_a_deleted_file_on_a_device_that_is_away_holds_up_a_process_made_for_it(
+        guest, daemon, server):
+    device = daemon.attach(server.uri, name='a')
+    guest.run(['mkfs.ext4', '-q', device])
+    guest.run(['mount', '-o', 'sync', device, '/mnt'])     # its deletion waits for the disk
+    fd = guest.python('tests.control.rights:delete_file', file='/mnt/file')
+    server.kill()
+    daemon.wait_state('a', 'reconnecting')
+    guest.python('tests.control.rights:send_deleted', path=daemon.socket, fd=fd)
+    wait_until(lambda: disposing(guest) == ['D'], 10)
+    answers_at_once(daemon, 'reconnecting')
+    server.start()
+    daemon.wait_state('a', 'connected')
+    wait_until(lambda: not disposing(guest), 10)
+    guest.python('tests.control.rights:let_go')
+    guest.run(['umount', '/mnt'])
+    daemon.detach('a')

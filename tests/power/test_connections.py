@@ -105,7 +105,7 @@ def ask_for_what_there_is_not(guest, service):
     version = re.search(r'nbdd (\S+)', guest.run([NBDD, '--version']).out).group(1)
     wrong = [1, 47, 49, *({'order': [*o, version], 'fds': fds} for o, fds in (
         ((0, dial, 0, 0, 'x'), 1),              # no verb
-        ((make, 7, 0, 0, 'x'), 1), ((make, read, 0, 0, 'x'), 1),      # a role that is none here
+        ((make, 8, 0, 0, 'x'), 1), ((make, read, 0, 0, 'x'), 1),      # a role that is none here
         ((make, dial, 0, 0, 'x'), 1), ((make, relay, 1, 0, 'x'), 2),  # a job too few, or many
         ((make, resolve, 1, 0, 'x'), 1), ((make, relay, 0, 0, 'x'), 0),       # descriptors
         ((kill, 0, 0, 0, 'x'), 0), ((kill, 0, 0, 0, 'x'), 2),

@@ -38,6 +38,8 @@ def test_limits_are_those_of_the_source():
             ('daemon/proto/varlink.h', 'VARLINK_CLIENTS_MAX', '256', '256 clients'),
             ('daemon/proto/varlink.h', 'VARLINK_CLIENTS_ROOT', '32', "32 of them root's"),
             ('daemon/proto/varlink.h', 'VARLINK_CALL_MAX', '1u << 20', 'a call 1 MiB'),
+            ('daemon/disposal.h', 'DISPOSAL_SOCKETS_MAX', '512', '512 sockets, those of'),
+            ('daemon/disposal.h', 'DISPOSAL_CHILDREN_MAX', '16', '16 processes for it'),
             ('daemon/manager.h', 'MANAGER_DEVICES_MAX', '1024', '1,024 devices'),
             ('daemon/connector.c', 'PROCESSES_MAX', '32', '32 connectors'),
             ('daemon/connector_child.h', 'CONNECTOR_TASKS_MAX', '32', 'at most 32 connections'),
