@@ -324,6 +324,7 @@ void adopt_devices(struct manager *m, struct adopt_fds *fds)
 
 	if (m->reports)
 		m->reports->n = 0;
+	m->reports_left_out = false;
 	r = m->store ? 0 : store_open(m->options.runtime_dir, &m->options.owners, &m->store);
 
 	if (r >= 0)

@@ -65,11 +65,12 @@ static bool taken_by_other(const struct device *d, char reason[static DEVICE_REA
  * same export could write what the first one does not know of. */
 static bool left_over(struct device *d)
 {
-	const struct report *r = report_of_name(d->manager, d->name);
+	char text[REPORT_MAX];
+	bool found = report_left_over(d, text);
 
-	if (r)
-		device_set_error(d, "%s", r->text);
-	return r;
+	if (found)
+		device_set_error(d, "%s", text);
+	return found;
 }
 
 enum device_state attach_start(struct device *d, const struct event_detail *e)

@@ -67,7 +67,8 @@ struct manager {
 	sd_event_source *status_timer;	/* gathers changes for those who watch */
 	struct watchers *watchers;
 	struct followers *followers;	/* of news; NULL: nobody has been one */
-	struct reports *reports;	/* what was found at the start and left alone */
+	struct reports *reports;	/* what was found at the start and left alone, … */
+	bool reports_left_out;		/* … not all of it */
 	struct probe *probe;		/* sees whether the files can be read */
 	struct reload *reload;		/* under way */
 	bool load_due, conf_readable;

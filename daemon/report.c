@@ -17,8 +17,10 @@ static struct report *add(struct manager *m)
 
 	if (!m->reports)
 		m->reports = calloc(1, sizeof(*m->reports));
-	if (!m->reports || m->reports->n == REPORTS_MAX)
+	if (!m->reports || m->reports->n == REPORTS_MAX) {
+		m->reports_left_out = true;
 		return NULL;
+	}
 	r = &m->reports->list[m->reports->n++];
 	*r = (struct report){ .index = -1 };
 	return r;
@@ -46,14 +48,21 @@ void report_file(struct manager *m, const char *name, const char *why)
 	keep(m, text, -1, "");
 }
 
-void report_device(struct manager *m, unsigned index, const char *backend)
+static void describe(char ret[static REPORT_MAX], unsigned index, const char *backend)
 {
-	char text[REPORT_MAX], escaped[300];
+	char escaped[300];
 
-	snprintf(text, sizeof(text), "/dev/nbd%u is attached (identifier '%s'), but no state "
+	snprintf(ret, REPORT_MAX, "/dev/nbd%u is attached (identifier '%s'), but no state "
 		 "file tells how: it is left alone, and nobody reconnects it; end its use, and "
 		 "disconnect it with 'nbd-client -d /dev/nbd%u'", index,
 		 escape_text(escaped, sizeof(escaped), backend, strlen(backend)), index);
+}
+
+void report_device(struct manager *m, unsigned index, const char *backend)
+{
+	char text[REPORT_MAX];
+
+	describe(text, index, backend);
 	keep(m, text, (int)index, backend);
 }
 
@@ -88,7 +97,7 @@ void report_refresh(struct manager *m)
 		all->n = n;
 }
 
-const struct report *report_of_name(struct manager *m, const char *name)
+static const struct report *of_name(struct manager *m, const char *name)
 {
 	report_refresh(m);
 	for (size_t i = 0; m->reports && i < m->reports->n; i++)
@@ -96,4 +105,53 @@ const struct report *report_of_name(struct manager *m, const char *name)
 		    has_name(m->reports->list[i].backend, name))
 			return &m->reports->list[i];
 	return NULL;
+}
+
+struct search {
+	const struct device *d;
+	int index;			/* -1: not found */
+	struct nbdk_info info;
+};
+
+static bool is_supervised(const struct manager *m, unsigned index, const char *backend)
+{
+	for (size_t i = 0; i < m->n_devices; i++)
+		if (m->devices[i]->state != STATE_CONNECTING &&
+		    m->devices[i]->index == (int)index &&
+		    strcmp(m->devices[i]->identifier, backend) == 0)
+			return true;
+	return false;
+}
+
+static int look(unsigned index, void *userdata)
+{
+	struct search *s = userdata;
+	const char *own = s->d->keys.identifier;
+
+	if (nbdk_sysfs_connection(index, &s->info) < 0 || !s->info.connected ||
+	    is_supervised(s->d->manager, index, s->info.backend))
+		return 0;
+	if (!has_name(s->info.backend, s->d->name) &&
+	    (!own || strcmp(s->info.backend, own) != 0))
+		return 0;
+	s->index = (int)index;
+	return 1;
+}
+
+/* The list has neither more than its room nor what does not carry an identifier of ours. */
+bool report_left_over(const struct device *d, char ret[static REPORT_MAX])
+{
+	const struct report *r = of_name(d->manager, d->name);
+	struct search s = { .d = d, .index = -1 };
+
+	if (r) {
+		memcpy(ret, r->text, sizeof(r->text));
+		return true;
+	}
+	if (!d->keys.identifier && !d->manager->reports_left_out)
+		return false;
+	if (nbdk_foreach(look, &s) < 0 || s.index < 0)
+		return false;
+	describe(ret, (unsigned)s.index, s.info.backend);
+	return true;
 }

@@ -1,6 +1,7 @@
 /* What was found at the start and left alone, as sentences for status. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "conf/conf.h"
@@ -8,6 +9,7 @@
 #define REPORTS_MAX	64
 #define REPORT_MAX	640
 
+struct device;
 struct manager;
 
 struct report {
@@ -25,7 +27,8 @@ struct reports {
 void report_file(struct manager *m, const char *name, const char *why);
 /* /dev/nbdINDEX was attached by an nbdd under BACKEND, and no state tells of it. */
 void report_device(struct manager *m, unsigned index, const char *backend);
-/* A device that no state tells of and that carries NAME in its identifier is still there. */
-const struct report *report_of_name(struct manager *m, const char *name);
+/* Is there a device that nobody supervises and whose identifier has the name of D, or is that
+ * of its keys?  RET says so, as a sentence. */
+bool report_left_over(const struct device *d, char ret[static REPORT_MAX]);
 /* Those about devices that have gone meanwhile are forgotten. */
 void report_refresh(struct manager *m);

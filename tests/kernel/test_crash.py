@@ -201,19 +201,33 @@ def test_a_device_of_others_and_one_without_a_state_are_left_alone(guest, server
     with Daemon(guest) as daemon, Daemon(guest) as other:
         daemon.attach(server.uri, name='mine')
         other.attach(server.uri, name='other')
+        daemon.attach(server.uri, name='own', identifier='an own one')
         before = connected(guest)
         daemon.crash()
-        guest.run(['rm', f'{directory(daemon)}/mine'])
-        guest.write(daemon.config_path, f'[mine]\nuri = {server.uri}\n')
+        guest.sh(f'cd {directory(daemon)}; rm mine own .mine .own')
+        guest.write(daemon.config_path, f'[mine]\nuri = {server.uri}\n'
+                                        f'[own]\nuri = {server.uri}\nidentifier = an own one\n')
         daemon.start()
         said = daemon.ctl('status').out
         assert '/dev/nbd0 is attached' in said and 'no state file tells how' in said
-        # Not a second one on the same export.
-        wait_until(lambda: 'no state file' in daemon.status('mine')['retry']['last_error'])
+
+        def left_alone():
+            """Not a second one on the same export."""
+            said = {d['name']: d['retry']['last_error'] for d in daemon.status()}
+            return all(f'/dev/nbd{n} is attached' in said[name] and 'no state file' in said[name]
+                       for name, n in (('mine', 0), ('own', 2)))
+        wait_until(left_alone)
         assert connected(guest) == before and other.state('other') == 'connected'
-        guest.run(['nbd-client', '-d', '/dev/nbd0'])
-        daemon.ctl('reconnect', 'mine')
-        daemon.wait_state('mine', 'connected')
+        # Nor when there is more to tell of than there is room.
+        daemon.crash()
+        guest.sh(f'cd {directory(daemon)}; for n in $(seq 64); do : > broken$n; done')
+        daemon.start()
+        wait_until(left_alone)
+        assert connected(guest) == before
+        guest.sh(f'rm {directory(daemon)}/broken*; nbd-client -d /dev/nbd0; nbd-client -d /dev/nbd2')
+        for name in ('mine', 'own'):
+            daemon.ctl('reconnect', name)
+            daemon.wait_state(name, 'connected')
         assert '/dev/nbd0 is attached' not in daemon.ctl('status').out
 
 
