@@ -15,6 +15,9 @@
 #include "lib/util/cleanup.h"
 
 #define WAY_PAUSE_MSEC	5
+/* Who is not connected so long after the first of them, whose server is the same, tries again
+ * soon: its way was lost, where a backlog was full. */
+#define LATE_MSEC	250
 
 /* A vsock is connected before power is dropped, and no other connector needs the calls for it
  * then.  The socket of a path comes connected: its permissions are for root. */
@@ -292,6 +295,35 @@ static void go_on(const struct connector_job *job, int sock, size_t i, struct ta
 		end_talk(job, sock, i, k, r == 0);
 }
 
+static void not_dialled(struct connect_answer *a, const struct server *s, int error,
+			bool others_are)
+{
+	a->error = error;
+	a->failure = error == ETIMEDOUT && others_are ? FAILURE_SOON : classify(error);
+	snprintf(a->message, sizeof(a->message), "%s: connect: %s", s->label, strerror(error));
+}
+
+/* They are all of one server. */
+static void dial_all(const struct connector_job *job, int sock, struct talk *talks)
+{
+	const struct server *s = job->tasks[0].server;
+	int fds[CONNECTOR_TASKS_MAX];
+	int n = nbdd_dial_several(s->addresses, s->n_addresses, fds, job->n, LATE_MSEC);
+
+	for (size_t i = 0; i < job->n; i++) {
+		struct connect_answer a = {};
+
+		talks[i].fd = n < 0 ? -1 : fds[i];
+		if (talks[i].fd >= 0)
+			continue;
+		if (n < 0)
+			answer_nbd_error(&a, s);
+		else
+			not_dialled(&a, s, -fds[i], n > 0);
+		answer(sock, i, &a, -1);
+	}
+}
+
 /* Waits for any of them; how many there were. */
 static size_t wait_all(struct pollfd *fds, const struct talk *talks, size_t n)
 {
@@ -319,13 +351,7 @@ static void serve_several(const struct connector_job *job, const struct sandbox 
 	struct talk talks[CONNECTOR_TASKS_MAX] = {};
 	struct pollfd fds[CONNECTOR_TASKS_MAX];
 
-	for (size_t i = 0; i < job->n; i++) {
-		struct connect_answer a = {};
-
-		talks[i].fd = dial(&job->tasks[i], -1, &a);
-		if (talks[i].fd < 0)
-			answer(sock, i, &a, -1);
-	}
+	dial_all(job, sock, talks);
 	if (sandbox_filter(sandbox, SANDBOX_NEGOTIATE) < 0)
 		return;
 	for (size_t i = 0; i < job->n; i++)

@@ -446,6 +446,8 @@ CALLS = [
          'created'),
     Call('dial', 'own', 'int', 'addresses:addrs n:size',
          'any', 'nolock nohandle'),
+    Call('dial_several', 'own', 'int', 'addresses:addrs n:size fds:fds nr_fds:size late:int',
+         'any', 'nolock nohandle'),
     Call('take_socket', 'own', 'int', '',
          'connected'),
     Call('set_tls_ca_file', 'own', 'int', 'filename:str',

@@ -380,6 +380,11 @@ addresses are tried in their order as nbd_connect_tcp(3) does; at most 64.  {_CO
 first byte would be sent or received.  Returns the socket, in blocking mode, which is the
 caller's; nbd_connect_socket(3) goes on with it, if need be in a process that may open
 nothing itself.''', ''),
+    'dial_several': ('connect several sockets at once, without a handle', '''nr_fds connections, each
+made as by nbdd_dial(3), at the same time.  Returns how many of them could be made: in the places
+of fds are the sockets, in blocking mode, which are the caller's, and the negative error numbers
+of others.  What has not come to an end late milliseconds after the first of them was connected
+is given up: \u2212ETIMEDOUT.  EINVAL: nr_fds is none of 1 to 64.''', ''),
     'take_socket': ('give up the negotiated socket', '''Returns the socket, in blocking mode, at
 the very start or between two requests of transmission; the handle is closed.  It is the
 caller's.  EBUSY: requests are in flight; EPROTO: the server sent bytes that nobody asked for;

@@ -29,6 +29,7 @@ KINDS = {
     'socklen': ('socklen_t ', '%u', '(unsigned){0}', False),
     'cmdflags': ('uint32_t ', '0x%" PRIx32 "', '{0}', False),
     'addrs': ('const struct nbdd_address *', '%s', '"<addresses>"', True),
+    'fds': ('int *', '%s', '"<fds>"', True),
     'iov': ('const struct iovec *', '%s', '"<iov>"', True),
     'tlsstate': ('struct nbdd_tls_state *', '%s', '"<tls state>"', True),
     'tlskeys': ('const struct nbdd_tls_credentials *', '%s',

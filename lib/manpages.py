@@ -22,6 +22,8 @@ ARGUMENTS = {
     'iovcnt': 'How many buffers.', 'sock': 'The socket.', 'fd': 'The descriptor.',
     'signum': 'The signal.', 'i': 'Which one, from 0.', 'addr': 'The socket address.',
     'addresses': 'In order of preference.', 'u': 'What nbdd_uri_parse(3) returned.',
+    'fds': 'Where the sockets go.', 'nr_fds': 'How many connections, 1 to 64.',
+    'late': 'Milliseconds; \u22121: without end.',
     'dir': 'The directory.', 'filename': 'The file.',
 }
 KINDS = {

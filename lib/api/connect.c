@@ -76,6 +76,24 @@ int api_dial(const struct nbdd_address *addresses, size_t n)
 	return -1;
 }
 
+int api_dial_several(const struct nbdd_address *addresses, size_t n, int *fds, size_t nr_fds,
+		     int late)
+{
+	uint64_t late_usec = late < 0 ? USEC_INFINITY : (uint64_t)late * USEC_PER_MSEC;
+	char message[ADDRESSES_MESSAGE_MAX];
+
+	if (check_addresses(addresses, n, message) < 0) {
+		error_set("nbdd_dial_several", EINVAL, "%s", message);
+		return -1;
+	}
+	if (!nr_fds || nr_fds > DIAL_SEVERAL_MAX) {
+		error_set("nbdd_dial_several", EINVAL, "%zu connections, expected 1 to %d", nr_fds,
+			  DIAL_SEVERAL_MAX);
+		return -1;
+	}
+	return (int)dial_several(addresses, n, fds, nr_fds, late_usec);
+}
+
 int api_connect_addresses(struct nbd_handle *h, const struct nbdd_address *addresses, size_t n)
 {
 	return run(h, api_aio_connect_addresses(h, addresses, n));

@@ -222,25 +222,86 @@ int dial_fd(struct dial *d)
 	return d->epoll_fd;
 }
 
+/* Connections that are made at once: what becomes of each is in its place of `fds`, and -EAGAIN
+ * while nothing has. */
+struct dials {
+	struct dial *dials[DIAL_SEVERAL_MAX];
+	int *fds;
+	size_t n, connected;
+};
+
+/* Whether any goes on. */
+static bool step_all(struct dials *all)
+{
+	bool going = false;
+	int family;
+
+	for (size_t i = 0; i < all->n; i++) {
+		int *fd = &all->fds[i];
+
+		if (*fd != -EAGAIN)
+			continue;
+		*fd = dial_step(all->dials[i], NULL, &family);
+		if (*fd >= 0 && fd_set_nonblock(*fd, false) < 0) {
+			fd_close(*fd);
+			*fd = -EINVAL;
+		}
+		all->connected += *fd >= 0;
+		going = going || *fd == -EAGAIN;
+	}
+	return going;
+}
+
+/* Until one of them has something to do, or it is UNTIL_USEC. */
+static int wait_all(const struct dials *all, uint64_t until_usec)
+{
+	struct pollfd fds[DIAL_SEVERAL_MAX * DIAL_ATTEMPTS_MAX];
+	size_t n = 0;
+	uint64_t until;
+
+	for (size_t i = 0; i < all->n; i++)
+		if (all->fds[i] == -EAGAIN) {
+			n += dial_poll(all->dials[i], fds + n, &until);
+			until_usec = MIN(until, until_usec);
+		}
+	if (poll(fds, n, usec_poll_timeout(until_usec)) < 0 && errno != EINTR)
+		return -errno;
+	return 0;
+}
+
+static void end_all(const struct dials *all, int error)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		dial_free(all->dials[i]);
+		if (all->fds[i] == -EAGAIN)
+			all->fds[i] = error;
+	}
+}
+
+size_t dial_several(const struct nbdd_address *addresses, size_t n, int *fds, size_t n_fds,
+		    uint64_t late_usec)
+{
+	struct dials all = { .fds = fds, .n = n_fds };
+	uint64_t until = USEC_INFINITY;
+	int r = 0;
+
+	for (size_t i = 0; i < n_fds; i++) {
+		all.dials[i] = dial_new(addresses, n);
+		fds[i] = all.dials[i] ? -EAGAIN : -ENOMEM;
+	}
+	while (step_all(&all) && r == 0) {
+		if (all.connected && until == USEC_INFINITY && late_usec != USEC_INFINITY)
+			until = now_usec() + late_usec;
+		r = now_usec() < until ? wait_all(&all, until) : -ETIMEDOUT;
+	}
+	end_all(&all, r);
+	return all.connected;
+}
+
 int dial_blocking(const struct nbdd_address *addresses, size_t n)
 {
-	struct dial *d = dial_new(addresses, n);
-	struct pollfd fds[DIAL_ATTEMPTS_MAX];
-	uint64_t until;
-	int family, r;
+	int fd;
 
-	if (!d)
-		return -ENOMEM;
-	while ((r = dial_step(d, NULL, &family)) == -EAGAIN) {
-		size_t n_fds = dial_poll(d, fds, &until);
-
-		if (poll(fds, n_fds, usec_poll_timeout(until)) < 0 && errno != EINTR) {
-			r = -errno;
-			break;
-		}
-	}
-	dial_free(d);
-	if (r >= 0 && fd_set_nonblock(r, false) < 0)
-		return fd_close(r), -EINVAL;
-	return r;
+	(void)!dial_several(addresses, n, &fd, 1, USEC_INFINITY);
+	return fd;
 }

@@ -11,6 +11,7 @@
 #define DIAL_STAGGER_USEC	(250 * USEC_PER_MSEC)	/* "Connection Attempt Delay" */
 #define DIAL_ATTEMPTS_MAX	8			/* at a time */
 #define DIAL_ADDRESSES_MAX	64
+#define DIAL_SEVERAL_MAX	64			/* connections at once */
 /* A Unix socket whose backlog is full says EAGAIN at once, where a blocking connect would
  * wait: try again, for so long. */
 #define DIAL_BUSY_USEC		(20 * USEC_PER_MSEC)
@@ -41,3 +42,9 @@ short dial_events(const struct dial *d);
 /* All of it in one blocking call: a connected descriptor in blocking mode (close-on-exec; the
  * caller's), or -errno. */
 _must_check_ int dial_blocking(const struct nbdd_address *addresses, size_t n);
+
+/* The same for 1 to DIAL_SEVERAL_MAX connections at once: in each place of FDS such a descriptor
+ * or -errno.  How many are connected.  LATE_USEC (or infinity) after the first is, the others
+ * end with -ETIMEDOUT. */
+_must_check_ size_t dial_several(const struct nbdd_address *addresses, size_t n, int *fds,
+				 size_t n_fds, uint64_t late_usec);

@@ -50,17 +50,20 @@ class World:
                 'local': local.uri, 'encrypted': nbds(encrypted), 'relayed': nbds(relayed)}
         more = {'polite': {}, 'proxied': TWO,
                 'local': {}, 'encrypted': client, 'relayed': {'kernel_tls': 'off', **client}}
-        self.devices = {
-            name: self.daemon.attach(uri, name=name, **{
-                'requeue_interval': '200ms', 'reconnect_delay_max': '500ms',
-                'connect_timeout': '3s', 'keepalive': '1s', 'keepalive_timeout': '3s',
-                **more[name]})
-            for name, uri in uris.items()}
+        self.devices = {name: self.attach(name, uri, **more[name])
+                        for name, uri in uris.items()}
         at = stack.enter_context(mounted(guest, self.devices['polite']))
         self.writers = [Workload(guest, f'{at}/file', size='16M', jobs=1).start()]
         self.writers += [Workload(guest, self.devices[name], size='16M', jobs=1,
                                   direct=True).start()
                          for name in uris if name != 'polite']
+
+    def attach(self, name, uri, **more):
+        """On a busy machine a process that only begins may take as long as it is given here."""
+        keys = {'requeue_interval': '200ms', 'reconnect_delay_max': '500ms',
+                'connect_timeout': '3s', 'keepalive': '1s', 'keepalive_timeout': '3s', **more}
+        return wait_until(lambda: self.daemon.attach(uri, name=name, **keys), 30,
+                          f'{name} to be attached', 1)
 
     def start_proxy(self, server):
         port = self.guest.port()

@@ -178,6 +178,9 @@ class Library:
             self.free_tls_credentials = self._plain("nbdd_free_tls_credentials", None,
                                                     c.c_void_p)
             self.dial = self._plain("nbdd_dial", c.c_int, c.c_void_p, c.c_size_t)
+            self.dial_several = self._plain("nbdd_dial_several", c.c_int, c.c_void_p,
+                                            c.c_size_t, c.POINTER(c.c_int), c.c_size_t,
+                                            c.c_int)
             self.uri_free = self._plain("nbdd_uri_free", None, c.POINTER(Uri))
         self.free = c.CDLL(None).free
         self.free.argtypes = [c.c_void_p]

@@ -82,7 +82,7 @@ class Many:
 
 @pytest.fixture(scope='module')
 def many(boot):
-    guest = boot(nbds_max=DEVICES + OTHERS, memory='768M')
+    guest = boot(nbds_max=DEVICES + OTHERS, memory='768M', modules=['sch_netem'])
     guest.run(['truncate', '-s', '64M', '/tmp/many'])
     names = [f'e{n}' for n in range(DEVICES)]
     with QemuStorage(guest, '/tmp/many', names, tcp=True) as server, \
@@ -139,6 +139,23 @@ def test_no_connection_is_lost_when_nbdd_is_slow_to_take_them(many):
     assert m.count('the connector process died') == 0
     print(f'{groups} connectors and nbdd: {kib} KiB')
     assert kib <= KIB_OF_ALL
+
+
+def test_a_far_server_is_dialled_by_all_at_once(many):
+    """It is 0.2 s from here to there and back; a connector's would take 32 times that."""
+    m = many
+    m.guest.run(['tc', 'qdisc', 'replace', 'dev', 'lo', 'root', 'netem', 'delay', '100ms',
+                 'limit', '10000'])
+    try:
+        m.server.kill()
+        m.server.start()
+        watch = Stopwatch()
+        m.wait_back(DEVICES)
+        print(f'{DEVICES} devices back {watch():.2f} s after their far server listens again')
+        assert watch.quiet() < TOGETHER * 0.2
+    finally:
+        m.guest.run(['tc', 'qdisc', 'del', 'dev', 'lo', 'root'])
+    wait_until(m.alone, 30)
 
 
 def test_a_hanging_server_and_a_missing_export_hold_no_other_device_up(many):

@@ -470,6 +470,81 @@ def test_dialling_a_unix_socket_whose_backlog_stays_full_ends(tmp_path):
         assert e.value.errno == errno.ETIMEDOUT
 
 
+# nbdd_dial_several ------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def several(count, *where, late=-1):
+    """What becomes of each: a socket, or an error number."""
+    lib = library()
+    fds = (ctypes.c_int * max(count, 1))()
+    n = lib.dial_several(addresses(*where), len(where), fds, count, late)
+    if n < 0:
+        raise lib.error()
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.socket(fileno=fd)) if fd >= 0 else -fd for fd in fds]
+        assert n == sum(fd >= 0 for fd in fds)
+        yield found
+
+
+def connected_of(found):
+    return [s for s in found if isinstance(s, socket.socket)]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_several_connections_at_once(serve, handle, before):
+    server = serve(listen="tcp")
+    with several(64, *[refused()] * before, tcp(server)) as found:
+        assert len(connected_of(found)) == len({s.getsockname() for s in found}) == 64
+        assert all(os.get_blocking(s.fileno()) and not os.get_inheritable(s.fileno())
+                   for s in found)
+        h = handle()
+        h.connect_socket(os.dup(found[63].fileno()))
+        assert h.read(0, 8) == bytes(8)
+
+
+@contextlib.contextmanager
+def short_backlog():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(3)
+        yield listener
+
+
+def test_who_is_late_holds_the_others_up_no_longer():
+    watch = Stopwatch()
+    with short_backlog() as listener, \
+            several(10, listener.getsockname(), late=200) as found:
+        there = connected_of(found)
+        assert 2 <= len(there) < 10 and watch() >= 0.2
+        assert {f for f in found if f not in there} == {errno.ETIMEDOUT}
+
+
+@pytest.mark.slow
+def test_late_ones_are_waited_for_without_end():
+    with short_backlog() as listener:
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with several(40, listener.getsockname()) as found:
+            assert len(connected_of(found)) == 40
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_several_in_vain_say_each_why():
+    with several(3, refused()) as found:
+        assert found == [errno.ECONNREFUSED] * 3
+
+
+@pytest.mark.parametrize("count, n", [(0, 1), (65, 1), (1, 0), (1, 65)])
+def test_several_are_1_to_64(count, n):
+    with pytest.raises(NbdError) as e, several(count, *[refused()] * n):
+        pass
+    assert e.value.text.startswith("nbdd_dial_several: ") and e.value.errno == errno.EINVAL
+
+
 # nbdd_uri_parse ---------------------------------------------------------------------------
 
 def parse(text):
