@@ -123,7 +123,7 @@ class Tree:
              *options, 'install'], cwd=ROOT, env={**os.environ, 'PATH': '/usr/bin:/bin'},
             timeout=600)
 
-    def chroot(self, script, timeout=300):
+    def chroot(self, script, timeout=900):
         """Run a shell script with the tree as its root, /proc, /sys and /dev there."""
         mounts = ' && '.join(f'mount --rbind /{d} "$1"/{d}' for d in ('proc', 'sys', 'dev'))
         run(['unshare', '--mount', '--propagation', 'private', 'sh', '-ec',

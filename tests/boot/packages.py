@@ -30,7 +30,7 @@ def packages():
         if not where.exists():
             for old in CACHE.glob('packages-*'):
                 shutil.rmtree(old)
-            run([ROOT / 'contrib' / 'debian' / 'build', f'{where}.new'], timeout=600)
+            run([ROOT / 'contrib' / 'debian' / 'build', f'{where}.new'], timeout=1500)
             shutil.move(f'{where}.new', where)
     return where
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.boot
 def test_lintian_finds_no_error():
     changes = list(packages().glob('*.changes'))
     r = subprocess.run(['lintian', '--allow-root', '--fail-on', 'error', '--no-cfg', *changes],
-                       capture_output=True, text=True, timeout=300)
+                       capture_output=True, text=True, timeout=900)
     assert r.returncode == 0, r.stdout + r.stderr
 
 

@@ -25,6 +25,17 @@ HOST = '10.0.2.2'
 BOOT_TIMEOUT = 400
 
 
+def connected(path):
+    """To a socket that QEMU makes, and listens on a moment later."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(str(path))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class VmFailed(AssertionError):
     """The machine ended, hung, or a command in it failed; shows the console's end."""
 
@@ -56,9 +67,7 @@ class Vm:
             self.qemu = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL,
                                          stdout=out, stderr=out, start_new_session=True)
         try:
-            wait_until(agent.exists, 30, 'qemu to start')
-            self.serial = socket.socket(socket.AF_UNIX)
-            self.serial.connect(str(agent))
+            self.serial = wait_until(lambda: connected(agent), 30, 'qemu to start')
         except BaseException:
             self.close()
             raise

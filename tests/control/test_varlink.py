@@ -297,7 +297,7 @@ def test_the_257th_client_is_told_why_it_is_refused(server):
             assert '256 clients' in reply['parameters']['message']
             assert c.receive() is None
         clients[0].close()
-        wait_until(lambda: server.state() is not None)
+        wait_until(lambda: 'held' in server.state())
 
 
 AS_NOBODY = '''

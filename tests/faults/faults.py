@@ -118,8 +118,9 @@ def network_down(world, rng):
 def network_bad(world, rng):
     how = rng.choice([['delay', '40ms', '20ms'], ['loss', '5%'], ['duplicate', '5%'],
                       ['delay', '5ms', 'reorder', '25%']])
-    world.guest.run(['tc', 'qdisc', 'add', 'dev', 'lo', 'root', 'netem', *how])
-    return lambda: world.guest.run(['tc', 'qdisc', 'del', 'dev', 'lo', 'root'])
+    world.guest.run(['tc', 'qdisc', 'replace', 'dev', 'lo', 'root', 'netem', *how])
+    # Two decks meet in a step: it may be there twice.
+    return lambda: world.guest.run(['tc', 'qdisc', 'del', 'dev', 'lo', 'root'], check=False)
 
 
 def order(world, word):

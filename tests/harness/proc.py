@@ -225,9 +225,11 @@ class Host(Machine):
 
     def left_behind(self):
         """Processes of the sessions that we started, their leaders having ended."""
-        sessions = {p.pid for p in self.started}
+        now = self.processes()
+        # The number of a leader that has ended may be somebody else's by now, and his session's.
+        sessions = {p.pid for p in self.started if p.rc is None or p.pid not in now}
         left = []
-        for pid, (name, state, _) in self.processes().items():
+        for pid, (name, state, _) in now.items():
             try:
                 if os.getsid(pid) in sessions and pid not in sessions and state != 'Z':
                     left.append((pid, name))

@@ -8,14 +8,19 @@ LOOKS = 5
 KIB_OF_ONE = 16 << 10
 
 
+def descriptors(guest, pid):
+    """How many there are, but for whoever asked for the status just before and has not been
+    closed yet."""
+    return min(len(guest.proc_fds(pid)) for _ in range(LOOKS))
+
+
 class Cost:
     """What the daemon uses at this moment."""
 
     def __init__(self, guest, daemon):
         status = guest.proc_status(daemon.pid)
         self.rss = int(status['VmRSS'])
-        # Whoever asked for the status just before may not have been closed yet.
-        self.fds = min(len(guest.proc_fds(daemon.pid)) for _ in range(LOOKS))
+        self.fds = descriptors(guest, daemon.pid)
         self.children = len(guest.children(daemon.pid))
         self.threads = int(status['Threads'])
 

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.guest
 
 def test_the_demonstration_verifies_everything_and_leaves_nothing_behind(host):
     before = set(host.list('/tmp'))
-    out = host.run([ROOT / 'contrib' / 'demo', '--built'], timeout=180).out
+    out = host.run([ROOT / 'contrib' / 'demo', '--built'], timeout=900).out
     assert '==> All verified' in out.splitlines()[-1]
     assert re.search(r'\d{3,} files are whole', out)
     for state in ('connected', 'reconnecting'):

@@ -9,7 +9,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.service import Service
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
-from tests.kernel.cost import all_connected
+from tests.kernel.cost import all_connected, descriptors
 from tests.kernel.disk import TWO, file_server
 
 pytestmark = pytest.mark.guest
@@ -29,7 +29,7 @@ def test_everything_goes_over_and_nothing_grows(guest, server):
         server.restart()
         before = wait_until(all_connected(daemon, 2, 1), 40)
         wait_until(lambda: not guest.children(daemon.pid))
-        fds = len(guest.proc_fds(daemon.pid))
+        fds = descriptors(guest, daemon.pid)
         for _ in range(3):
             daemon.replace()
         after = daemon.status()
@@ -38,7 +38,7 @@ def test_everything_goes_over_and_nothing_grows(guest, server):
                 assert a[same] == b[same], (same, b, a)
             assert [c['since'] for c in a['connections']] == [c['since'] for c in b['connections']]
         wait_until(lambda: not guest.children(daemon.pid))
-        assert len(guest.proc_fds(daemon.pid)) <= fds
+        assert descriptors(guest, daemon.pid) <= fds
         # It has the descriptors: it sees a death at once, and may cut.
         daemon.ctl('reconnect', 'one')
         wait_until(lambda: daemon.status('one')['outages']['count'] == 2)

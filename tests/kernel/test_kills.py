@@ -13,7 +13,7 @@ from tests.harness.servers import QemuNbd
 from tests.harness.service import Service
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
-from tests.kernel.cost import all_connected
+from tests.kernel.cost import all_connected, descriptors
 
 pytestmark = pytest.mark.guest
 SEED = int(os.environ.get('NBDD_KILLS_SEED', '0')) or random.randrange(1 << 32)
@@ -90,7 +90,7 @@ class Fleet:
         wait_until(lambda: not self.guest.children(self.daemon.pid), 20)
         for w in self.writers:
             w.wait_flowing(60)
-        fds = len(self.guest.proc_fds(self.daemon.pid))
+        fds = descriptors(self.guest, self.daemon.pid)
         self.fds = self.fds or fds
         assert fds <= self.fds + 3, (fds, self.fds)         # links with or without descriptors
         left = [n for n, *_ in self.guest.processes().values() if n.startswith(('connect', 'nbdd'))]

@@ -17,6 +17,7 @@ KIB_OF_ALL = 64 << 10
 # Of one restart: the attempts when the connections are lost, those while the server is away,
 # the last ones, and threads of the kernel.
 FORKS_MAX = 40
+ASKS = 4                            # a second, while the server is away
 SECONDS_MAX = 3
 # What the processes of one user may have on the way, nbdd's limit of open files for them.
 DESCRIPTORS_ON_THE_WAY = 64
@@ -98,7 +99,8 @@ def many(boot):
 
 
 def come_back(m):
-    """Restart the server; seconds and forks until all devices are back."""
+    """Restart the server; seconds until all devices are back, those that the server took to
+    start, and forks."""
     m.server.kill()
     made, watch = forks(m.guest), Stopwatch()
     m.server.start()
@@ -108,16 +110,17 @@ def come_back(m):
     wait_until(m.alone, 30)
     print(f'{DEVICES} devices back {seconds:.2f} s after their server listens again, '
           f'{with_start:.2f} s after it was started; {made} processes and threads')
-    return seconds, made
+    return seconds, with_start - seconds, made
 
 
 def test_256_devices_all_come_back_from_one_restart_of_their_server(many):
     before = Cost(many.guest, many.daemon)
     come_back(many)                 # the kernel makes its threads for dead connections
-    assert come_back(many)[1] <= FORKS_MAX
+    _, away, made = come_back(many)
+    assert made <= FORKS_MAX + ASKS * away
     after = Cost(many.guest, many.daemon)
     print(f'{before}, {after}, {many.kib()} KiB with children')
-    assert after.rss <= KIB_OF_ALL and after.fds == before.fds
+    assert after.rss <= KIB_OF_ALL and after.fds <= before.fds
     assert idle_wake_ups(many.guest, many.daemon) <= 1
     for n in (0, DEVICES - 1):
         many.guest.run(['dd', f'if=/dev/nbd{n}', 'of=/dev/null', 'bs=64k', 'count=1',

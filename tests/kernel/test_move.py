@@ -125,12 +125,13 @@ def test_two_connections_move_together(guest, daemon):
         usual = usual_ms(w)
         for there in (b, a, b):
             move(daemon, 'both2', there.uri)
-            s = daemon.status('both2')
-            assert [c['peer'] for c in s['connections']] == [f'127.0.0.1:{there.port}'] * 2
+            # A request that is older than requeue-interval ends its connection here.
+            wait_until(lambda: [c['peer'] for c in daemon.status('both2')['connections']] ==
+                       [f'127.0.0.1:{there.port}'] * 2, 20)
         # Where the servers are slow here, requests in flight wait for requeue-interval.
         longest = w.finish()['longest_ms']
         assert watch.quiet_part(longest / 1000) * 1000 <= STALL_MS + 1000 + usual, longest
-        assert s['outages']['count'] == 0
+        assert longest >= 1000 or daemon.status('both2')['outages']['count'] == 0
         daemon.detach('both2')
 
 
@@ -148,6 +149,7 @@ def test_a_device_without_its_server_moves_without_a_comparison(guest, daemon):
         assert (s['state'], s['uri'], s['outages']['count']) == ('connected', b.uri, 1)
         # From now on it is this server that is waited for.
         b.restart()
+        wait_until(lambda: daemon.status('gone')['outages']['count'] == 2, 10)
         s = daemon.wait_state('gone', 'connected')
         w.wait_flowing(5)
         assert s['peer'] == f'127.0.0.1:{b.port}'

@@ -110,9 +110,9 @@ def test_the_same_server_can_die_again_while_io_resumes(guest, daemon):
     with file_server(guest, 'again') as server:
         device = daemon.attach(server.uri, name='again')
         w = Workload(guest, device, direct=True, size='16M').start()
-        for _ in range(5):
+        for number in range(1, 6):
             server.restart()
-            wait_until(lambda: daemon.status('again')['outages']['count'] > 0, 10)
+            wait_until(lambda: daemon.status('again')['outages']['count'] >= number, 10)
         w.wait_flowing(10)
         w.finish()
         daemon.detach('again')

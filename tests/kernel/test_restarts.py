@@ -21,13 +21,12 @@ def test_restarts_of_the_server_let_nothing_grow(guest, restarts):
             server.restart()
             wait_until(all_connected(daemon, 1, n), 15, f'the device after restart {n}',
                        0.05)
-            wait_until(lambda: not daemon.zombies(), 2, 'every child to be reaped')
+            wait_until(lambda: not guest.children(daemon.pid), 10, 'every child to end')
             if n % 10 == 0:
                 costs.append(Cost(guest, daemon))
         print(*costs, sep='\n')
         first, last = costs[1], costs[-1]
         assert last.rss <= first.rss + NOISE, costs
-        assert (last.fds, last.children, last.threads) == \
-            (first.fds, first.children, first.threads), costs
+        assert last.fds <= first.fds and last.threads <= first.threads, costs
         assert last.rss <= KIB_OF_ONE
         daemon.detach('one')

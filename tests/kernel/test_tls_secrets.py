@@ -129,7 +129,7 @@ def test_a_connection_with_aes_is_replaced_before_its_key_is_used_up(guest, daem
 
 def test_a_kernel_without_tls_is_told_of(guest, daemon, at):
     """The last one: the guest is without from now on."""
-    guest.run(['busybox', 'rmmod', 'tls'])
+    wait_until(lambda: guest.run(['busybox', 'rmmod', 'tls']), 5)
     with tls_server(guest, at, 'without') as server:
         r = daemon.ctl('attach', nbds(server), '--name=without', '--kernel-tls=require',
                        f'--tls-certificates={at}/pki/ca-only', check=False)

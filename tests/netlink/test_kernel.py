@@ -263,7 +263,7 @@ def test_driver_that_is_loaded_anew_is_found_again_by_calls_and_events(k, watche
     with Nbdkit(k.guest, ['memory', '64M'], tcp=True) as server, Daemon(k.guest) as daemon:
         daemon.attach(server.uri, name='before')
         daemon.detach('before')
-        k.guest.run(['busybox', 'rmmod', 'nbd'])
+        wait_until(lambda: k.guest.run(['busybox', 'rmmod', 'nbd']), 5)
         r = daemon.ctl('attach', server.uri, check=False)
         assert r.rc and 'no nbd driver' in r.out
         k.guest.run(['busybox', 'insmod', file, parameters])

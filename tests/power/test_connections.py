@@ -132,7 +132,8 @@ def test_whoever_is_killed_of_the_service_there_is_another(users, service, daemo
             assert identity(guest, pid) == [str(SERVICE)] * 8
             assert int(guest.proc_status(pid)['VmLck'].split()[0]) > 8000
         silent.switch('stall-at-greeting')
-        p = guest.spawn(daemon.ctl_argv('attach', silent.uri, '--name=stalls'))
+        p = guest.spawn(daemon.ctl_argv('attach', silent.uri, '--name=stalls',
+                                             '--connect-timeout=60s'))
         (connector,) = wait_until(lambda: [
             p for p, (name, _, _) in guest.processes().items() if name == 'connect stalls'])
         wait_until(lambda: guest.proc_status(connector)['Seccomp_filters'] == '3', 10,
@@ -164,7 +165,7 @@ def test_whoever_is_killed_of_the_service_there_is_another(users, service, daemo
         outage(daemon, server)
 
         ask_for_what_there_is_not(guest, service)
-        (spawner,) = service.spawners()
+        (spawner,) = wait_until(lambda: len(s := service.spawners()) == 1 and s, 10)
         guest.python('tests.power.clients:connect', path=service.path, number=CLIENTS)
         wait_until(lambda: len(service.spawners()) == CLIENTS, 10, 'as many as may be')
         guest.python('tests.power.clients:leave')

