@@ -5,6 +5,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.servers import NbdServer
 from tests.harness.wait import Stopwatch, wait_until
 from tests.harness.workload import Workload
+from tests.kernel.cost import all_connected
 from tests.kernel.disk import TWO, TWO_SECONDS, file_server, mounted, stoppable_server
 
 pytestmark = pytest.mark.guest
@@ -112,7 +113,7 @@ def test_the_same_server_can_die_again_while_io_resumes(guest, daemon):
         w = Workload(guest, device, direct=True, size='16M').start()
         for number in range(1, 6):
             server.restart()
-            wait_until(lambda: daemon.status('again')['outages']['count'] >= number, 10)
+            wait_until(all_connected(daemon, 1, number), 10)
         w.wait_flowing(10)
         w.finish()
         daemon.detach('again')
