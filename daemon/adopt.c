@@ -101,7 +101,7 @@ static int make_device(struct manager *m, struct state *s, const struct nbdk_inf
 	/* The kernel's word counts: it may have grown when the daemon was killed. */
 	d->size = info->size;
 	d->info.size = MAX(d->info.size, info->size);
-	d->settings_due = !errand_settings_made(d);
+	d->settings_due = true;
 	d->waits_longer = d->keys.dead_timeout_usec < MOVE_WAIT_USEC;
 	r = manager_add(m, d);
 	if (r < 0)

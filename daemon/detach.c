@@ -160,7 +160,8 @@ static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata);
 static void on_closed(struct device *d, const struct errand_result *result)
 {
 	d->doubt = result->error ? result->error : d->doubt;
-	if (result->error || d->detach_forced || ++d->closes == CLOSES_MAX ||
+	d->unused = result->unused;
+	if (result->error || d->unused || d->detach_forced || ++d->closes == CLOSES_MAX ||
 	    !link_still_attached(d) ||
 	    sd_event_add_time_relative(d->manager->event, &d->busy_timer, CLOCK_MONOTONIC,
 				       CLOSE_PAUSE_USEC, USEC_PER_MSEC, on_pause_over, d) < 0)
@@ -193,6 +194,8 @@ static enum device_state let_go(struct device *d)
 
 enum device_state detach_go_on(struct device *d, const struct event_detail *e)
 {
+	if (d->unused)
+		return disconnect(d);
 	if (d->letting_go)
 		return see(d);
 	if (d->doubt < 0 && d->doubt != -ETIMEDOUT && link_still_attached(d))
@@ -216,13 +219,6 @@ enum device_state detach_link_dead(struct device *d, const struct event_detail *
 	d->errand = errand_cancel(d->errand);
 	d->doubt = -ENOTCONN;
 	return let_go(d);
-}
-
-/* Nobody has it open for sure, as far as that can be seen without opening it. */
-static bool is_unused(const struct device *d)
-{
-	return device_links_alive(d) == 0 && d->io_before != UINT64_MAX &&
-		nbdk_never_opened((unsigned)d->index, d->io_before);
 }
 
 /* What cannot be found out stands in the way like a holder.  An open that waits for a server
@@ -250,7 +246,7 @@ void detach_ask(struct device *d, bool force)
 		return;
 	d->claim = errand_cancel(d->claim);
 	d->detach_forced = force;
-	if (force || !attached || is_unused(d)) {
+	if (force || !attached) {
 		device_event(d, EV_DETACH, NULL);
 		return;
 	}
@@ -269,10 +265,9 @@ enum device_state detach_begin(struct device *d, const struct event_detail *e)
 	d->dead_timer = sd_event_source_disable_unref(d->dead_timer);
 	retry_stop(d);
 	d->errand = errand_cancel(d->errand);
-	d->letting_go = false;
+	d->letting_go = d->unused = false;
 	d->doubt = 0;
-	/* Its first open would read, and wait for the server. */
-	if (d->detach_forced || is_unused(d))
+	if (d->detach_forced)
 		return disconnect(d);
 	if (device_links_alive(d) && errand_flush(d, on_flushed) >= 0)
 		return STATE_DETACHING;

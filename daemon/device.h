@@ -49,7 +49,7 @@ enum device_event {
 	EV_CANDIDATE,		/* a connector has a negotiated socket with that one */
 	EV_CANDIDATE_FAILED,
 	EV_MOVE_SWITCH,		/* all is ready there */
-	EV_MOVE_CHECKED,	/* the first read there has ended */
+	EV_MOVE_CHECKED,	/* the first read there has ended; or what the way back asks */
 	EV_DETACH,		/* somebody wants it gone */
 	EV_LOST,		/* another program disconnected it */
 	N_EVENTS
@@ -113,7 +113,7 @@ struct device {
 	struct move *move;		/* to another server, or NULL */
 	uint64_t grow_to;		/* bytes; 0: nothing to grow */
 	bool detach_wanted, detach_forced;
-	bool letting_go;		/* the kernel is to see whether somebody has it open */
+	bool letting_go, unused;	/* the kernel is to see who has it open; nobody had */
 	unsigned closes;		/* of ours that found somebody there */
 	int doubt;			/* why it may look in use and not be; 0 or -errno */
 	uint64_t io_before;		/* requests of its earlier lives; UINT64_MAX: not known */

@@ -11,6 +11,7 @@
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/move.h"
+#include "daemon/transitions.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "netlink/nbdk.h"
@@ -23,6 +24,9 @@
 #define DIGESTS_LIMIT_USEC	(20 * USEC_PER_SEC)
 #define HASTEN_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define MOVED_LIMIT_USEC	(15 * USEC_PER_SEC)
+#define COUNTS_LIMIT_USEC	(2 * USEC_PER_SEC)
+
+#define TUNING_MAX	32	/* d->tuning of all: they may be taken over at once */
 
 #define KERNEL_INTERVAL_USEC	(30 * USEC_PER_SEC)	/* what the driver sets itself */
 
@@ -214,19 +218,42 @@ static int hasten(const struct device *d, struct errand_result *ret)
 	return r;
 }
 
+static int read_counts(const struct device *d, struct errand_result *ret)
+{
+	uint64_t counted;
+	int r = nbdk_queue_get((unsigned)d->index, "iostats", &counted);
+
+	return r < 0 ? r : counted ? 0 : -ENODATA;
+}
+
+/* Nobody has it open for sure, as far as that can be seen without opening it: the first open
+ * would read, and wait for the server. */
+static bool is_unused(const struct device *d)
+{
+	return device_links_alive(d) == 0 && d->io_before != UINT64_MAX &&
+		nbdk_never_opened((unsigned)d->index, d->io_before);
+}
+
 /* block(9): a partition that is claimed claims the whole; an open that does not ask for a
  * claim is not seen. */
 static int claim_device(const struct device *d, struct errand_result *ret)
 {
-	_cleanup_close_ int fd = open_device(d, O_RDONLY | O_EXCL);
+	_cleanup_close_ int fd = -1;
 
+	if (is_unused(d))
+		return 0;
+	fd = open_device(d, O_RDONLY | O_EXCL);
 	return fd < 0 ? fd : 0;
 }
 
 static int close_device(const struct device *d, struct errand_result *ret)
 {
-	_cleanup_close_ int fd = open_device(d, O_RDONLY);
+	_cleanup_close_ int fd = -1;
 
+	ret->unused = is_unused(d);
+	if (ret->unused)
+		return 0;
+	fd = open_device(d, O_RDONLY);
 	return fd < 0 ? fd : 0;
 }
 
@@ -235,13 +262,18 @@ int errand_settings(struct device *d, struct errand **slot, errand_done_fn done)
 	return start(d, slot, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
 }
 
-bool errand_settings_made(const struct device *d)
+/* The next in the list that wait for their turn; one that has failed, and comes before, waits
+ * for its next connection. */
+static void go_on_after(const struct device *d)
 {
-	uint64_t now;
+	struct manager *m = d->manager;
+	size_t i = 0;
 
-	return d->keys.timeout_usec == 0 && d->requeue_usec &&
-	       nbdk_queue_get((unsigned)d->index, "io_timeout", &now) == 0 &&
-	       now == d->requeue_usec / USEC_PER_MSEC;
+	while (i < m->n_devices && m->devices[i] != d)
+		i++;
+	while (++i < m->n_devices)
+		if (m->devices[i]->settings_due)
+			links_restore(m->devices[i]);
 }
 
 static void on_settings(struct device *d, const struct errand_result *result)
@@ -250,12 +282,22 @@ static void on_settings(struct device *d, const struct errand_result *result)
 	if (result->error < 0)
 		device_log(d, LOG_WARNING, "cannot set up the device's queue: %s",
 			   strerror(-result->error));
+	go_on_after(d);
+}
+
+static bool tuning_is_full(const struct manager *m)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->n_devices; i++)
+		n += m->devices[i]->tuning != NULL;
+	return n >= TUNING_MAX;
 }
 
 void errand_settings_due(struct device *d)
 {
 	if (d->settings_due && !d->tuning && device_links_alive(d) &&
-	    errand_settings(d, &d->tuning, on_settings) < 0)
+	    !tuning_is_full(d->manager) && errand_settings(d, &d->tuning, on_settings) < 0)
 		device_log(d, LOG_WARNING, "cannot set up the device's queue now");
 }
 
@@ -279,6 +321,11 @@ int errand_digests(struct device *d, struct errand **slot, errand_done_fn done)
 int errand_hasten(struct device *d, struct errand **slot, errand_done_fn done)
 {
 	return start(d, slot, "flush", HASTEN_LIMIT_USEC, hasten, done);
+}
+
+int errand_counts(struct device *d, struct errand **slot, errand_done_fn done)
+{
+	return start(d, slot, "count", COUNTS_LIMIT_USEC, read_counts, done);
 }
 
 int errand_claim(struct device *d, errand_done_fn done)

@@ -415,17 +415,29 @@ static void on_flushed(struct device *d, const struct errand_result *result)
 	prepare(d);
 }
 
-static enum device_state flush(struct device *d)
+static void on_counts(struct device *d, const struct errand_result *result)
 {
 	struct move *mv = d->move;
 	int r;
 
-	mv->phase = MOVE_FLUSH;
-	if (!device_links_alive(d))
-		return prepare(d);
+	mv->counts = result->error >= 0;
+	if (!device_links_alive(d)) {
+		prepare(d);
+		return;
+	}
 	d->tuning = errand_cancel(d->tuning);
 	d->settings_due = true;
 	r = errand_hasten(d, &mv->errand, on_flushed);
+	if (r < 0)
+		move_fail(d, CONTROL_ERROR_FAILED, "cannot start a process: %s", strerror(-r));
+}
+
+static enum device_state flush(struct device *d)
+{
+	int r;
+
+	d->move->phase = MOVE_FLUSH;
+	r = errand_counts(d, &d->move->errand, on_counts);
 	if (r < 0)
 		move_fail(d, CONTROL_ERROR_FAILED, "cannot start a process: %s", strerror(-r));
 	return d->state;

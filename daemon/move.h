@@ -57,6 +57,7 @@ struct move {
 	uint32_t n_compared, n_changing;
 
 	uint64_t cut_usec;		/* when the old links were cut, monotonic */
+	bool counts;			/* the block layer does count them: */
 	uint64_t writes;		/* completed by the old server */
 	bool asked;			/* the kernel may have been given the new links */
 	char reason[DEVICE_REASON_MAX];	/* of MOVE_RETURN */

@@ -68,15 +68,13 @@ static void cut_links(struct device *d)
 	}
 }
 
-/* Every write that the server has completed; with the links dead it grows no more.  False:
- * it is not known, for the block layer need not count them (queue/iostats). */
-static bool count_writes(const struct device *d, uint64_t *ret)
+/* Every write that the server has completed, if they are counted; with the links dead it grows
+ * no more. */
+static bool read_writes(const struct device *d, uint64_t *ret)
 {
 	struct nbdk_info info;
-	uint64_t counted;
 
-	if (nbdk_queue_get((unsigned)d->index, "iostats", &counted) < 0 || !counted ||
-	    nbdk_sysfs_read((unsigned)d->index, &info) < 0)
+	if (nbdk_sysfs_read((unsigned)d->index, &info) < 0)
 		return false;
 	*ret = info.writes;
 	return true;
@@ -144,7 +142,7 @@ static enum device_state hand_over(struct device *d)
 	if (!link_still_attached(d))
 		return device_lost(d, &(struct event_detail){
 			.text = "another program has disconnected it" });
-	if (!count_writes(d, &d->move->writes))
+	if (!d->move->counts || !read_writes(d, &d->move->writes))
 		d->move->writes = UINT64_MAX;
 	exchange(d);
 	place_candidates(d);
@@ -207,18 +205,16 @@ static bool dead_timeout_over(const struct device *d)
 	       now_usec() - d->outages.began_usec >= d->keys.dead_timeout_usec;
 }
 
-/* The new links are dead.  Back to the old server, unless the new one has completed a write,
- * which the old one may not have, or may have done so. */
-static enum device_state going(struct device *d)
+/* Back to the old server, unless the new one has completed a write, which the old one may not
+ * have, or may have done so.  COUNTS: 0 if writes were counted all the time, else -errno. */
+static enum device_state gone_back(struct device *d, int counts)
 {
 	struct move *mv = d->move;
 	char reason[DEVICE_REASON_MAX];
 	uint64_t writes;
 	bool known, stays;
 
-	if (d->call || !links_settled(d))
-		return STATE_MOVING;
-	known = mv->writes != UINT64_MAX && count_writes(d, &writes);
+	known = counts >= 0 && mv->writes != UINT64_MAX && read_writes(d, &writes);
 	stays = mv->asked && (!known || writes != mv->writes);
 	if (!stays) {
 		exchange(d);
@@ -229,7 +225,8 @@ static enum device_state going(struct device *d)
 	if (stays)
 		move_fail(d, CONTROL_ERROR_FAILED, "the new server was lost: %s; it %s, so the "
 			  "device waits for it", reason, known ? "has taken writes already" :
-			  "may have taken writes (queue/iostats is 0, and none are counted)");
+			  "may have taken writes (queue/iostats is 0 or cannot be read: none are "
+			  "counted)");
 	else
 		move_fail(d, CONTROL_ERROR_FAILED, "%s; back to the old server", reason);
 	device_set_error(d, "%s", reason);
@@ -239,6 +236,24 @@ static enum device_state going(struct device *d)
 	if (d->detach_wanted)
 		return detach_begin(d, NULL);
 	return dead_timeout_over(d) ? STATE_FAILING : STATE_RECONNECTING;
+}
+
+static void on_counts(struct device *d, const struct errand_result *result)
+{
+	device_event(d, EV_MOVE_CHECKED, &(struct event_detail){ .error = result->error });
+}
+
+/* The new links are to die; then it is seen whether writes are counted still. */
+static enum device_state going(struct device *d)
+{
+	int r;
+
+	if (d->call || d->move->errand || !links_settled(d))
+		return STATE_MOVING;
+	if (!d->move->asked || !d->move->counts)
+		return gone_back(d, -ENODATA);
+	r = errand_counts(d, &d->move->errand, on_counts);
+	return r < 0 ? gone_back(d, r) : STATE_MOVING;
 }
 
 static enum device_state go_back(struct device *d, const char *reason)
@@ -327,6 +342,8 @@ enum device_state move_checked(struct device *d, const struct event_detail *e)
 {
 	char reason[DEVICE_REASON_MAX];
 
+	if (d->move->phase == MOVE_RETURN)
+		return gone_back(d, e->error);
 	if (e->error < 0) {
 		snprintf(reason, sizeof(reason), "the first read over the new connection: %s",
 			 strerror(-e->error));

@@ -115,12 +115,11 @@ struct nbdk_info {
 	char backend[NBDK_IDENTIFIER_MAX + 1];
 	uint64_t size;			/* bytes */
 	bool read_only;
-	uint32_t logical_block_size;
 	uint64_t reads, read_bytes, read_usec, writes, write_bytes, write_usec; /* since boot */
 	unsigned in_flight;
 };
 
-/* -ENOENT: no such device; -ENODEV: no nbd driver. */
+/* -ENOENT: no such device; -ENODEV: no nbd driver.  They wait for nobody. */
 int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret);
 int nbdk_sysfs_connection(unsigned index, struct nbdk_info *ret);	/* up to `backend` */
 
@@ -128,13 +127,15 @@ int nbdk_sysfs_connection(unsigned index, struct nbdk_info *ret);	/* up to `back
 int nbdk_life_open(unsigned index);
 bool nbdk_life_goes_on(int fd);
 
-/* Write /sys/block/nbdN/queue/NAME, with links alive: newer kernels freeze the queue for it. */
+/* Write /sys/block/nbdN/queue/NAME, with links alive: newer kernels freeze the queue for it.
+ * Who writes there holds a lock until the queue is frozen, which without a link is never, and
+ * who reads waits for the lock: both are for processes that may hang. */
 int nbdk_queue_set(unsigned index, const char *name, uint64_t value);
 int nbdk_queue_get(unsigned index, const char *name, uint64_t *ret);
 
 /* Has nobody opened it since it had done so many requests, one life of it ago?  The kernel
  * reads the partition table before the first open is through.  False also when that is not
- * to be seen. */
+ * to be seen.  Reads of the queue's directory, as nbdk_queue_get. */
 bool nbdk_never_opened(unsigned index, uint64_t requests);
 
 /* Each existing /dev/nbdN index in ascending order; -errno stops and is returned. */

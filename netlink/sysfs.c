@@ -121,7 +121,7 @@ int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret)
 {
 	_cleanup_close_ int dir = sysfs_open_device(index);
 	struct nbdk_info info = { 0 };
-	uint64_t sectors, ro, block;
+	uint64_t sectors, ro;
 	int r;
 
 	if (dir < 0)
@@ -129,12 +129,10 @@ int nbdk_sysfs_read(unsigned index, struct nbdk_info *ret)
 	if ((r = read_connection(dir, &info)) < 0 ||
 	    (r = read_u64(dir, "size", &sectors)) < 0 ||
 	    (r = read_u64(dir, "ro", &ro)) < 0 ||
-	    (r = read_u64(dir, "queue/logical_block_size", &block)) < 0 ||
 	    (r = read_stat(dir, &info)) < 0)
 		return r;
 	info.size = sectors * SYSFS_SECTOR;
 	info.read_only = ro != 0;
-	info.logical_block_size = (uint32_t)block;
 	*ret = info;
 	return 0;
 }

@@ -331,10 +331,10 @@ static int verb_info(struct args *a)
 	if (r < 0)
 		return fail(r);
 	printf("connected=%d\npid=%d\nbackend=%s\nsize=%" PRIu64 "\nread_only=%d\n"
-	       "logical_block_size=%u\nreads=%" PRIu64 "\nread_bytes=%" PRIu64
+	       "reads=%" PRIu64 "\nread_bytes=%" PRIu64
 	       "\nwrites=%" PRIu64 "\nwrite_bytes=%" PRIu64 "\nin_flight=%u\n",
-	       i.connected, i.pid, i.backend, i.size, i.read_only, i.logical_block_size,
-	       i.reads, i.read_bytes, i.writes, i.write_bytes, i.in_flight);
+	       i.connected, i.pid, i.backend, i.size, i.read_only, i.reads,
+	       i.read_bytes, i.writes, i.write_bytes, i.in_flight);
 	return 0;
 }
 

@@ -194,7 +194,8 @@ def test_sysfs_tells_who_connected_what(k):
         info = k.info(index)
         assert info['connected'] and info['pid'] > 1 and info['read_only']
         assert info['backend'] == 'export one' and info['size'] == 64 * MIB
-        assert info['logical_block_size'] == 512 and info['in_flight'] == 0
+        assert k.call('queue-get', index=index, name='logical_block_size') == '512\n'
+        assert info['in_flight'] == 0
         assert info['reads'] > 0 and info['read_bytes'] >= 4 * MIB
         assert (info['writes'], info['write_bytes']) == (0, 0)
         k.call('disconnect', index=index)

@@ -64,6 +64,11 @@ FAKE(int, errand_hasten, struct device *d, struct errand **slot, errand_done_fn 
 	return start_errand(d, slot, done);
 }
 
+FAKE(int, errand_counts, struct device *d, struct errand **slot, errand_done_fn done)
+{
+	return start_errand(d, slot, done);
+}
+
 FAKE(int, errand_claim, struct device *d, errand_done_fn done)
 {
 	return start_errand(d, &d->claim, done);
@@ -93,13 +98,7 @@ FAKE(int, connector_start, struct connectors *all, const struct connector_spec *
 
 FAKE(struct connector *, connector_cancel, struct connector *c) { return NULL; }
 
-/* The block layer counts, and nothing is written. */
-FAKE(int, nbdk_queue_get, unsigned index, const char *name, uint64_t *ret)
-{
-	*ret = 1;
-	return 0;
-}
-
+/* Nothing is written. */
 FAKE(int, nbdk_sysfs_read, unsigned index, struct nbdk_info *ret)
 {
 	*ret = (struct nbdk_info){ .connected = true };
@@ -253,12 +252,17 @@ void end_job(size_t i, int result)
 	jobs[i]->done(jobs[i], result);
 }
 
-void end_errand(size_t i, int error)
+void end_errand_with(size_t i, struct errand_result result)
 {
 	CHECK(i < n_errands && errands[i].slot);
 	*errands[i].slot = NULL;
 	errands[i].slot = NULL;
-	errands[i].done(errands[i].device, &(struct errand_result){ .error = error });
+	errands[i].done(errands[i].device, &result);
+}
+
+void end_errand(size_t i, int error)
+{
+	end_errand_with(i, (struct errand_result){ .error = error });
 }
 
 bool cut(int fd)

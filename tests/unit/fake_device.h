@@ -41,5 +41,6 @@ void run(struct manager *m);
 /* The Ith call of the kernel, or child, ends. */
 void end_job(size_t i, int result);
 void end_errand(size_t i, int error);
+void end_errand_with(size_t i, struct errand_result result);
 /* Has the other end of FD been shut down, not merely closed here? */
 bool cut(int fd);

@@ -258,6 +258,22 @@ TEST(a_flush_that_does_not_end_leaves_the_rest_to_the_kernel)
 	CHECK_INT(asked(0).kind, CALL_LET_GO);
 }
 
+TEST(a_device_that_nobody_has_opened_is_disconnected_without_more_ado)
+{
+	struct manager *m = manager();
+	struct device *d = attached(m, 1);
+
+	detach_ask(d, false);
+	end_errand(0, 0);		/* nobody claims it */
+	CHECK_INT(asked(0).kind, CALL_LET_GO);
+	end_job(0, 0);
+	end_errand_with(1, (struct errand_result){ .unused = true });
+	CHECK_INT(n_jobs, 2);
+	CHECK_INT(asked(1).kind, CALL_DISCONNECT);
+	end_job(1, 0);
+	CHECK_INT(m->n_devices, 0);
+}
+
 /* ---- a device whose links die -------------------------------------------------------- */
 
 TEST(a_connection_that_the_kernel_may_have_taken_is_cut_when_its_call_fails)

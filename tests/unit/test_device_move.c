@@ -65,7 +65,8 @@ TEST(a_call_from_before_does_not_end_the_preparation_of_a_move)
 	l = &d->move->links[0];
 	(void)make_link(d, l, LINK_READY, d->size);
 	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = l });
-	end_errand(0, 0);		/* the flush; now the first call stands in the way */
+	end_errand(0, 0);		/* whether writes are counted */
+	end_errand(1, 0);		/* the flush; now the first call stands in the way */
 	end_job(0, 0);
 	CHECK_INT(d->state, STATE_CONNECTED);
 	run(m);
@@ -85,6 +86,7 @@ static void switch_over(struct device *d)
 	d->move->phase = MOVE_JOIN;
 	(void)make_link(d, l, LINK_READY, d->size);
 	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = l });
+	end_errand(n_errands - 1, 0);		/* whether writes are counted */
 	end_errand(n_errands - 1, 0);		/* the flush */
 	run(d->manager);
 	CHECK_INT(d->state, STATE_MOVING);
@@ -94,8 +96,13 @@ static void switch_over(struct device *d)
 
 static void fail_check(struct device *d)
 {
-	end_errand(n_errands - 1, -ETIMEDOUT);
+	size_t n = n_errands;
+
+	end_errand(n - 1, -ETIMEDOUT);
+	CHECK_INT(n_errands, n);		/* the kernel may still write */
 	device_event(d, EV_LINK_DEAD, NULL);	/* of the new one */
+	CHECK_INT(d->state, STATE_MOVING);
+	end_errand(n, 0);			/* whether writes are still counted */
 	CHECK(!d->move);
 	CHECK_INT(d->state, STATE_RECONNECTING);
 }
@@ -136,6 +143,24 @@ TEST(a_move_that_succeeds_gives_io_the_time_of_its_keys)
 	CHECK_INT(n_jobs, 2);
 	CHECK_INT(asked(1).kind, CALL_CONFIGURE);
 	CHECK_INT(asked(1).dead_timeout_sec, 120);
+}
+
+TEST(a_move_stays_with_the_new_server_when_nobody_knows_whether_that_has_written)
+{
+	struct device *d = connected(manager(), 1);
+	struct device_keys keys;
+
+	device_keys_init(&keys);
+	keys.dead_timeout_usec = 2 * USEC_PER_MINUTE;
+	d->keys.dead_timeout_usec = USEC_INFINITY;
+	CHECK_INT(move_new(d, &keys, true, NULL, NULL), 0);
+	switch_over(d);
+	end_job(0, 0);
+	end_errand(n_errands - 1, -EIO);
+	device_event(d, EV_LINK_DEAD, NULL);
+	device_event(d, EV_LINK_DEAD, NULL);
+	end_errand(n_errands - 1, -ETIMEDOUT);	/* the queue is locked */
+	CHECK_INT(d->keys.dead_timeout_usec, keys.dead_timeout_usec);
 }
 
 /* Of blocks that were written meanwhile; the first was with 10.0.0.2. */
@@ -219,11 +244,12 @@ TEST(a_read_from_before_does_not_grow_a_device_that_moves)
 	end_errand(0, 0);
 	CHECK_INT(n_jobs, 1);
 	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
-	end_errand(1, 0);		/* the flush */
+	end_errand(1, 0);		/* whether writes are counted */
+	end_errand(2, 0);		/* the flush */
 	run(d->manager);
 	device_event(d, EV_LINK_DEAD, NULL);
 	end_job(1, 0);
-	end_errand(2, 0);		/* the first read */
+	end_errand(3, 0);		/* the first read */
 	CHECK_INT(d->state, STATE_CONNECTED);
 	CHECK_INT(d->size, MIB);
 	CHECK_INT(n_jobs, 2);
@@ -236,7 +262,8 @@ TEST(a_device_that_has_grown_meanwhile_does_not_move_to_a_smaller_export)
 	CHECK_INT(kernel_resize(d, 2 * MIB), 0);
 	move_to(d, MIB);
 	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
-	end_errand(0, 0);		/* the flush */
+	end_errand(0, 0);		/* whether writes are counted */
+	end_errand(1, 0);		/* the flush */
 	end_job(0, 0);
 	CHECK_INT(d->size, 2 * MIB);
 	run(d->manager);
@@ -253,6 +280,7 @@ TEST(a_device_that_is_gone_is_not_looked_at_by_its_move)
 	close(d->life_fd);
 	d->life_fd = open("/dev/null", O_RDONLY);	/* another program has disconnected it */
 	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+	end_errand(0, 0);		/* whether writes are counted */
 	run(m);			/* a sanitizer sees it */
 	CHECK_INT(m->n_devices, 0);
 }
