@@ -14,6 +14,7 @@
 #include "daemon/adopt.h"
 #include "daemon/control.h"
 #include "daemon/kworker.h"
+#include "daemon/lock.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/notify.h"
@@ -26,6 +27,7 @@
 #include "lib/util/clock.h"
 #include "lib/util/fd.h"
 
+#define HELLO_USEC	(5 * USEC_PER_SEC)	/* from connect to HELLO */
 #define LOOK_USEC	(5 * USEC_PER_MSEC)
 #define LOOK_AGAIN_USEC	(200 * USEC_PER_MSEC)
 #define QUIET_USEC	(10 * USEC_PER_SEC)	/* for calls into the kernel to end */
@@ -38,7 +40,7 @@ struct handover {
 	int listen, lock;
 	sd_event_source *listening;
 	int sock, peer, peer_pid;	/* the successor; -1: none now */
-	sd_event_source *messages, *looking;
+	sd_event_source *messages, *silence, *looking;
 	uint64_t since_usec;
 	struct patience patience;
 };
@@ -46,6 +48,7 @@ struct handover {
 static void let_go(struct handover *h)
 {
 	h->messages = sd_event_source_disable_unref(h->messages);
+	h->silence = sd_event_source_disable_unref(h->silence);
 	h->looking = sd_event_source_disable_unref(h->looking);
 	h->sock = fd_close(h->sock);
 	h->peer = fd_close(h->peer);
@@ -72,13 +75,18 @@ static int give_message(struct handover *h, const char *word, const char *text, 
 	return r;
 }
 
-static int await(struct handover *h, const char *word, struct passing *ret)
+/* It may have come while this process was stopped, and could not wait. */
+static int await(struct handover *h, const char *word, struct passing *p)
 {
 	int r;
 
 	do
-		r = passing_expect(h->sock, LOOK_AGAIN_USEC, word, ret);
+		r = passing_expect(h->sock, LOOK_AGAIN_USEC, word, p);
 	while (go_on_waiting(h, r));
+	if (r == -ETIMEDOUT)
+		r = passing_expect(h->sock, 0, word, p);
+	if (r >= 0)
+		passing_close_fds(p);
 	return r;
 }
 
@@ -157,6 +165,7 @@ static void take_back(struct handover *h)
 					       sizeof(int)) };
 
 	log_error("process %d died while it took over: going on here", h->peer_pid);
+	lock_sign(h->lock);
 	m->leaving = true;
 	while (m->n_devices) {
 		struct device *d = m->devices[m->n_devices - 1];
@@ -178,6 +187,14 @@ static void take_back(struct handover *h)
 	manager_load(m);
 }
 
+/* While this process was stopped, its successor may have handed over in its turn. */
+static int in_charge(const struct handover *h)
+{
+	int pid = lock_holder(h->lock);
+
+	return pid && pid != getpid() ? pid : h->peer_pid;
+}
+
 static void go(struct handover *h, struct passing *p)
 {
 	char text[64];
@@ -185,15 +202,18 @@ static void go(struct handover *h, struct passing *p)
 
 	if (r >= 0)
 		r = await(h, "RUNNING", p);
-	if (r < 0 && (passing_peer_dead(h->peer, 0) || kill_successor(h))) {
+	if (r >= 0 && passing_peer_dead(h->peer, 0))
+		r = -ESRCH;
+	if (r < 0 && in_charge(h) == h->peer_pid &&
+	    (passing_peer_dead(h->peer, 0) || kill_successor(h))) {
 		while (!passing_peer_dead(h->peer, DEATH_USEC))
 			log_error("process %d does not die", h->peer_pid);
 		take_back(h);
 		let_go(h);
 		return;
 	}
-	log_notice("process %d has taken over: ending", h->peer_pid);
-	snprintf(text, sizeof(text), "MAINPID=%d", h->peer_pid);
+	log_notice("process %d has taken over: ending", in_charge(h));
+	snprintf(text, sizeof(text), "MAINPID=%d", in_charge(h));
 	(void)notify_send(h->m->notify, text);
 	sd_event_exit(h->m->event, 0);
 	/* The connection ends with us, which is the successor's sign. */
@@ -278,14 +298,26 @@ static int on_message(sd_event_source *s, int fd, uint32_t revents, void *userda
 {
 	struct handover *h = userdata;
 	struct passing *p = malloc(sizeof(*p));
+	int r = p ? passing_receive(h->sock, 0, p) : -ENOMEM;
 
-	if (!p || passing_receive(h->sock, 0, p) < 0 || h->looking) {
+	if (r >= 0)
+		passing_close_fds(p);
+	if (r < 0 || h->looking) {
 		let_go(h);
 	} else {
-		passing_close_fds(p);
+		h->silence = sd_event_source_disable_unref(h->silence);
 		begin(h, p);
 	}
 	free(p);
+	return 0;
+}
+
+static int on_silence(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct handover *h = userdata;
+
+	log_warning("process %d connected to take over, and said nothing: let go", h->peer_pid);
+	let_go(h);
 	return 0;
 }
 
@@ -304,8 +336,10 @@ static int on_successor(sd_event_source *s, int fd, uint32_t revents, void *user
 	h->sock = sock;
 	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	h->peer = passing_peer(sock, &h->m->options.owners, &h->peer_pid);
-	if (h->peer < 0 || sd_event_add_io(h->m->event, &h->messages, sock, EPOLLIN, on_message,
-					   h) < 0)
+	if (h->peer < 0 ||
+	    sd_event_add_io(h->m->event, &h->messages, sock, EPOLLIN, on_message, h) < 0 ||
+	    sd_event_add_time_relative(h->m->event, &h->silence, CLOCK_MONOTONIC, HELLO_USEC,
+				       USEC_PER_MSEC, on_silence, h) < 0)
 		let_go(h);
 	return 0;
 }

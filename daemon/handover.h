@@ -54,7 +54,7 @@ struct takeover {
 /* Get everything from the nbdd that runs with RUNTIME_DIR.  0; -ENOENT: none runs (it may
  * have died just now, and then some descriptors have come); -errno, logged. */
 _must_check_ int takeover_begin(const struct manager_options *o, struct takeover *t);
-/* Be in charge: adopt what has come and let the old one go.  0 or -errno, logged; then the
- * old one goes on, and this one has to end. */
-_must_check_ int takeover_finish(struct takeover *t, struct manager *m);
+/* Be in charge: adopt what has come and let the old one go; LOCK is what was T's.  0 or
+ * -errno, logged; then the old one goes on, and this one has to end. */
+_must_check_ int takeover_finish(struct takeover *t, int lock, struct manager *m);
 void takeover_free(struct takeover *t);

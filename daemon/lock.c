@@ -36,15 +36,12 @@ static bool is_alive(pid_t pid)
 	return end && end[1] && end[2] != 'Z' && end[2] != 'X';
 }
 
-static bool holder_is_alive(int fd)
+int lock_holder(int fd)
 {
 	char text[16] = "";
-	int pid;
+	int pid = pread(fd, text, sizeof(text) - 1, 0) <= 0 ? 0 : atoi(text);
 
-	if (pread(fd, text, sizeof(text) - 1, 0) <= 0)
-		return false;
-	pid = atoi(text);
-	return pid > 0 && is_alive(pid);
+	return pid > 0 && is_alive(pid) ? pid : 0;
 }
 
 static int wait_for_lock(int fd)
@@ -56,7 +53,7 @@ static int wait_for_lock(int fd)
 
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
-		if (waited > DYING_USEC || (waited > ALIVE_USEC && holder_is_alive(fd)))
+		if (waited > DYING_USEC || (waited > ALIVE_USEC && lock_holder(fd)))
 			return -EBUSY;
 		poll(NULL, 0, LOOK_MSEC);
 	}
@@ -94,8 +91,11 @@ int lock_take(const char *dir)
 
 void lock_sign(int fd)
 {
-	/* With a full file system the next daemon only waits longer, or not at all. */
-	if (ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
-	    dprintf(fd, "%d\n", (int)getpid()) < 0)
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+
+	/* With a full file system the next daemon only waits longer, or not at all; what is
+	 * there has its room. */
+	if (pwrite(fd, text, (size_t)len, 0) != len || ftruncate(fd, len) < 0)
 		log_debug("cannot write the lock file: %s", strerror(errno));
 }

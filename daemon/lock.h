@@ -10,3 +10,5 @@ _must_check_ int lock_make_directory(const char *dir);
 _must_check_ int lock_take(const char *dir);
 /* FD is a lock that this process has got from another: write that into the file. */
 void lock_sign(int fd);
+/* Who has signed FD last, if that is alive, or 0. */
+int lock_holder(int fd);

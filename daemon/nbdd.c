@@ -232,7 +232,7 @@ static int take_charge(struct start *s, struct manager *m)
 	int r = 0;
 
 	if (s->from.sock >= 0)
-		r = takeover_finish(&s->from, m);
+		r = takeover_finish(&s->from, s->lock, m);
 	else
 		adopt_devices(m, &s->from.inherited.links);
 	inherited_close(&s->from.inherited);

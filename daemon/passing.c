@@ -116,11 +116,9 @@ int passing_peer(int sock, const struct owners *owners, int *ret_pid)
 		return -errno;
 	if (!owners_have(owners, peer.uid))
 		return -EPERM;
-	fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
-	if (fd < 0)
-		return -errno;
 	*ret_pid = peer.pid;
-	return fd;
+	fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	return fd < 0 ? -errno : fd;
 }
 
 bool passing_peer_dead(int pidfd, uint64_t limit_usec)

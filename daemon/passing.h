@@ -36,7 +36,8 @@ _must_check_ int passing_expect(int sock, uint64_t limit_usec, const char *word,
 				struct passing *ret);
 void passing_close_fds(struct passing *p);
 
-/* A pidfd of who is connected to SOCK, if that is one of OWNERS; or -errno. */
+/* A pidfd of who is connected to SOCK, if that is one of OWNERS; or -errno (-ESRCH: it has
+ * died).  RET_PID is its number, then, too. */
 _must_check_ int passing_peer(int sock, const struct owners *owners, int *ret_pid);
 /* Has the process ended, or does within LIMIT_USEC? */
 bool passing_peer_dead(int pidfd, uint64_t limit_usec);

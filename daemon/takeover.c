@@ -52,10 +52,20 @@ static int dial(const char *runtime_dir)
 	return STEAL_FD(fd);
 }
 
+static bool is_refusal(const struct passing *p)
+{
+	char text[512];
+
+	if (strcmp(p->word, "REFUSED") != 0)
+		return false;
+	log_error("the nbdd that runs refuses: %s",
+		  clean_text(text, sizeof(text), p->text, p->len));
+	return true;
+}
+
 static int greet(struct takeover *t, struct passing *p)
 {
 	unsigned protocol, version;
-	char text[512];
 	int r = passing_say(t->sock, "HELLO", "%u %u %u " NBDD_VERSION, PASSING_PROTOCOL,
 			    STATE_VERSION_MIN, STATE_VERSION);
 
@@ -64,11 +74,8 @@ static int greet(struct takeover *t, struct passing *p)
 	if (r < 0)
 		return r;
 	passing_close_fds(p);
-	if (strcmp(p->word, "REFUSED") == 0) {
-		log_error("the nbdd that runs refuses: %s",
-			  clean_text(text, sizeof(text), p->text, p->len));
+	if (is_refusal(p))
 		return -EPROTONOSUPPORT;
-	}
 	if (strcmp(p->word, "WELCOME") != 0 ||
 	    sscanf(p->text, "%9u %9u", &protocol, &version) != 2)
 		return -EPROTO;
@@ -150,7 +157,7 @@ static int receive_all(struct takeover *t, struct passing *p)
 		else if (strcmp(p->word, "END") == 0)
 			r = keep_rest(t, p);
 		else
-			r = -EPROTO;
+			r = is_refusal(p) ? -EBUSY : -EPROTO;
 		passing_close_fds(p);
 		if (r < 0)
 			return r;
@@ -192,7 +199,8 @@ int takeover_begin(const struct manager_options *o, struct takeover *t)
 		r = receive(t);
 	if (r >= 0)
 		return 0;
-	if (t->old >= 0 && old_has_died(t, r)) {
+	/* -ESRCH: before it could be seen who it was. */
+	if (t->sock >= 0 && (r == -ESRCH || (t->old >= 0 && old_has_died(t, r)))) {
 		log_warning("process %d died while it handed over", pid);
 		t->sock = fd_close(t->sock);
 		return -ENOENT;
@@ -272,7 +280,7 @@ static void await_end(struct takeover *t, struct manager *m)
 	watchdog_start(m);
 }
 
-int takeover_finish(struct takeover *t, struct manager *m)
+int takeover_finish(struct takeover *t, int lock, struct manager *m)
 {
 	struct passing *p = malloc(sizeof(*p));
 	int r = p ? understand(t) : -ENOMEM;
@@ -286,7 +294,7 @@ int takeover_finish(struct takeover *t, struct manager *m)
 		log_error("cannot take over from the nbdd that runs: %s", strerror(-r));
 		return r;
 	}
-	lock_sign(t->lock);
+	lock_sign(lock);
 	adopt(t, m);
 	if (passing_say(t->sock, "RUNNING", "now") < 0)
 		log_debug("the old nbdd has ended already");

@@ -132,9 +132,11 @@ def speak(path, messages):
         return answers
 
 
-def succeed(path, seconds):
+def succeed(path, seconds=None, stopped=None, signer=None):
     """Take a handover over with so many seconds of work before TAKEN, or without an end if
-    None; what the last answer is.  As a process of its own, for it is killed."""
+    None; what the last answer is.  As a process of its own, for it is killed.  With STOPPED,
+    the one that gives: that is stopped, and this one dies in charge, SIGNER (or itself) being
+    named in the lock file."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid:
@@ -145,14 +147,18 @@ def succeed(path, seconds):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         s.connect(path)
         s.send(b'HELLO 1 1 1 0.1')
-        while not (answer := s.recv(1 << 16)).startswith(b'END'):
+        while not (got := socket.recv_fds(s, 1 << 16, 16))[0].startswith(b'END'):
             pass
         if seconds is not None:
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 pass
-            s.send(b'TAKEN all')
+            socket.send_fds(s, [b'TAKEN all'], [s.fileno()] * 3)    # nobody wants them
         answer = s.recv(1 << 16)
+        if stopped:
+            os.kill(stopped, signal.SIGSTOP)
+            os.pwrite(got[1][0], f'{signer or os.getpid()}\n'.encode(), 0)
+            socket.send_fds(s, [b'RUNNING now'], [s.fileno()] * 3)
         os.write(theirs, answer.split(b' ')[0])
         os._exit(0)
 

@@ -32,6 +32,7 @@ def test_everything_goes_over_and_nothing_grows(guest, server):
         fds = descriptors(guest, daemon.pid)
         for _ in range(3):
             daemon.replace()
+            assert int(guest.read(f'{daemon.runtime_dir}/lock')) == daemon.pid
         after = daemon.status()
         for b, a in zip(before, after):
             for same in ('name', 'device', 'state', 'uri', 'size', 'flags', 'outages', 'warnings'):
@@ -90,6 +91,8 @@ def test_others_are_refused_and_nothing_moves(guest, server):
         assert [a.split()[0] for a in speak('HELLO 1 1 1 0.1', 'no')] == \
             ['WELCOME', 'DEVICE', 'END']
         assert daemon.state('one') == 'connected' and daemon.process.rc is None
+        # Who says nothing is let go, and holds nobody up.
+        assert speak() == []
         daemon.replace()
         assert daemon.state('one') == 'connected'
 
@@ -103,6 +106,27 @@ def test_a_slow_successor_is_waited_for_and_one_that_hangs_is_not(guest, server,
         assert guest.python('tests.kernel.inside:succeed', seconds=seconds,
                             path=f'{daemon.runtime_dir}/handover') == end
         wait_until(lambda: said in daemon.log(), 20)
+        assert daemon.state('one') == 'connected'
+
+
+def test_one_that_was_stopped_goes_on_if_nobody_is_in_charge(guest, server):
+    with Daemon(guest) as daemon:
+        daemon.attach(server.uri, name='one')
+        fds = guest.proc_fds(daemon.pid)
+
+        def succeed(**how):
+            assert guest.python('tests.kernel.inside:succeed', seconds=0, stopped=daemon.pid,
+                                path=f'{daemon.runtime_dir}/handover', **how) == 'GO'
+            daemon.process.kill(signal.SIGCONT)
+        succeed()
+        wait_until(lambda: 'died while it took over: going on here' in daemon.log(), 20)
+        assert daemon.state('one') == 'connected'
+        assert int(guest.read(f'{daemon.runtime_dir}/lock')) == daemon.pid
+        assert len(guest.proc_fds(daemon.pid)) <= len(fds)
+        # Its successor had one, too.
+        succeed(signer=1)
+        assert daemon.process.wait(20) == 0
+        daemon.start()
         assert daemon.state('one') == 'connected'
 
 

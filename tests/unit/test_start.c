@@ -1,17 +1,21 @@
 /* The start of nbdd, and what it must not end of. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <systemd/sd-event.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "daemon/child.h"
 #include "daemon/device.h"
+#include "daemon/handover.h"
 #include "daemon/inherit.h"
 #include "daemon/manager.h"
+#include "daemon/passing.h"
 #include "daemon/resume.h"
 #include "lib/util/fd.h"
 #include "tests/unit/unit.h"
@@ -207,4 +211,68 @@ TEST(without_a_predecessor_all_is_systemd_s)
 	inherited_close(&passed);
 	CHECK(none.listen == listen && none.genl == genl && is_open(listen) && is_open(genl));
 	inherited_close(&none);
+}
+
+/* ---- a predecessor ------------------------------------------------------------------ */
+
+/* It listens, and says WORDS to who comes.  NULL: it dies at once. */
+static void precede(int listening, int ready, const char *const *words)
+{
+	char hello[64];
+	int sock;
+
+	if (listen(listening, 1) < 0 || write(ready, "", 1) != 1)
+		_exit(1);
+	sock = words ? accept(listening, NULL, NULL) : -1;
+	if (sock < 0 || read(sock, hello, sizeof(hello)) <= 0)
+		_exit(1);
+	for (; *words; words++)
+		if (write(sock, *words, strlen(*words)) < 0)
+			_exit(1);
+	pause();
+}
+
+/* What its successor makes of that. */
+static int begin_takeover(const char *const *words)
+{
+	char dir[] = "/tmp/nbdd-unit-XXXXXX", path[64], byte;
+	struct manager_options o = { .runtime_dir = dir, .owners = { .self = geteuid() } };
+	int listening = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), ready[2], r;
+	struct takeover t;
+	pid_t pid;
+
+	CHECK(mkdtemp(dir) && pipe(ready) == 0);
+	snprintf(path, sizeof(path), "%s/" PASSING_SOCKET, dir);
+	CHECK_INT(fd_bind_unix(listening, path, 0600), 0);
+	pid = fork();
+	if (pid == 0)
+		precede(listening, ready[1], words);
+	CHECK_INT(read(ready[0], &byte, 1), 1);
+	if (!words)
+		CHECK_INT(waitpid(pid, NULL, 0), pid);
+	r = takeover_begin(&o, &t);
+	takeover_free(&t);
+	if (words) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	unlink(path);
+	rmdir(dir);
+	return r;
+}
+
+TEST(a_predecessor_that_has_died_is_none)
+{
+	CHECK_INT(begin_takeover(NULL), -ENOENT);
+}
+
+TEST(a_predecessor_may_refuse_at_any_time)
+{
+	static const char *const words[][3] = {
+		{ "REFUSED no" }, { "WELCOME 1 1 0", "REFUSED no" }, { "WELCOME 1 1 0", "WHAT " },
+	};
+	static const int expected[] = { -EPROTONOSUPPORT, -EBUSY, -EPROTO };
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		CHECK_INT(begin_takeover(words[i]), expected[i]);
 }
