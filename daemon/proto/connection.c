@@ -77,7 +77,12 @@ int varlink_connection_send(struct varlink_connection *c, struct json_object *o,
 	if (r < 0)
 		return r == -ENOBUFS ? -EMSGSIZE : r;
 	varlink_make_utf8((char *)b->data + b->len - len - 1, len);
-	return count_memory(c) ? 0 : -ENOMEM;
+	if (count_memory(c))
+		return 0;
+	/* Its client is cut off, and may be one of many: none keeps what it may not have. */
+	drop_output(c);
+	(void)count_memory(c);
+	return -ENOMEM;
 }
 
 /* What waits behind the output that has been sent takes its place. */
@@ -214,6 +219,15 @@ static enum step step_end(struct varlink_connection *c)
 	return STEP_END;
 }
 
+/* What it has sent makes room for the word that says so. */
+static void reject_unheard(struct varlink_connection *c)
+{
+	buffer_clear(&c->in);
+	c->in_scanned = 0;
+	(void)count_memory(c);
+	varlink_connection_reject(c, "there is no memory for the message");
+}
+
 static enum step step_input(struct varlink_connection *c)
 {
 	ssize_t len = find_message(c);
@@ -236,7 +250,7 @@ static enum step step_input(struct varlink_connection *c)
 	else if (r == -EBADMSG)
 		varlink_connection_reject(c, "it sent a descriptor, and there are none in calls");
 	else if (r < 0)
-		varlink_connection_reject(c, "there is no memory for the message");
+		reject_unheard(c);
 	if (r)
 		return STEP_AGAIN;
 	await_input(c);

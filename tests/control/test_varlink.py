@@ -407,6 +407,30 @@ sys.stdin.read()
     wait_until(lambda: server.memory() < 24 * 1024)
 
 
+@needs_root
+@pytest.mark.skipif(SANITIZED, reason='a sanitizer keeps what was freed')
+def test_replies_that_nobody_reads_are_bounded_and_leave_root_its_part(server):
+    with as_nobody(f'''
+cs = [Varlink({str(server.path)!r}) for _ in range(200)]
+for c in cs:
+    c.send('io.nbdd.Test.Later')
+print('sent', flush=True)
+sys.stdin.readline()
+print(sum(c.receive() is not None for c in cs))
+''') as p:
+        assert p.stdout.readline() == 'sent\n'
+        wait_until(lambda: server.state()['later'] == 200)
+        with server.connect() as c:
+            assert c.call('io.nbdd.Test.All')['parameters'] == {'ended': 200}
+        assert server.memory() < 40 * 1024
+        with server.connect() as c:
+            assert len(c.call(*echo('x' * 900000))['parameters']['text']) == 900000
+            assert len(c.call('io.nbdd.Test.Big', {'size': 8 * MIB})['parameters']['text'])
+        # Those that found room still get theirs.
+        print(file=p.stdin, flush=True)
+        assert 20 <= int(p.stdout.readline()) <= 28
+
+
 @pytest.mark.skipif(SANITIZED, reason='a sanitizer keeps what was freed')
 def test_a_slow_reader_holds_up_itself_only(server):
     with server.connect() as slow, server.connect() as other:

@@ -17,6 +17,8 @@ struct test {
 	sd_event *event;
 	sd_event_source *ticker;
 	struct varlink_call *held;	/* by Hold, until Release */
+	struct varlink_call *later[256];	/* by Later, until All */
+	size_t n_later;
 	struct varlink_call *watch;	/* by Watch, until it leaves */
 	uint64_t gone;			/* calls whose clients left */
 	uint64_t ticks;
@@ -50,22 +52,47 @@ static void root_only(struct varlink_call *call, struct json_object *params, voi
 	varlink_call_reply(call, number("uid", varlink_call_peer(call)->uid));
 }
 
-/* Replies `size` bytes of text. */
-static void big(struct varlink_call *call, struct json_object *params, void *userdata)
+static struct json_object *text_of(size_t n)
 {
-	struct json_object *size = NULL, *o = json_object_new_object();
-	size_t n;
-	char *text;
+	struct json_object *o = json_object_new_object();
+	char *text = malloc(n + 1);
 
-	json_object_object_get_ex(params, "size", &size);
-	n = (size_t)json_object_get_int64(size);
-	text = malloc(n + 1);
 	if (!text)
 		abort();
 	memset(text, 'x', n);
 	json_object_object_add(o, "text", json_object_new_string_len(text, (int)n));
 	free(text);
-	varlink_call_reply(call, o);
+	return o;
+}
+
+/* Replies `size` bytes of text. */
+static void big(struct varlink_call *call, struct json_object *params, void *userdata)
+{
+	struct json_object *size = NULL;
+
+	json_object_object_get_ex(params, "size", &size);
+	varlink_call_reply(call, text_of((size_t)json_object_get_int64(size)));
+}
+
+/* Replies a megabyte, as all others of its kind, when All is called; not for who leaves. */
+static void later(struct varlink_call *call, struct json_object *params, void *userdata)
+{
+	struct test *t = userdata;
+
+	if (t->n_later < ARRAY_SIZE(t->later))
+		t->later[t->n_later++] = call;
+	else
+		varlink_call_drop(call);
+}
+
+static void all(struct varlink_call *call, struct json_object *params, void *userdata)
+{
+	struct test *t = userdata;
+	size_t n = t->n_later;
+
+	while (t->n_later)
+		varlink_call_reply(t->later[--t->n_later], text_of(1000000));
+	varlink_call_reply(call, number("ended", n));
 }
 
 static void held_gone(struct varlink_call *call, void *userdata)
@@ -193,6 +220,7 @@ static void state(struct varlink_call *call, struct json_object *params, void *u
 	struct json_object *o = number("gone", t->gone);
 
 	json_object_object_add(o, "held", json_object_new_boolean(t->held != NULL));
+	json_object_object_add(o, "later", json_object_new_uint64(t->n_later));
 	json_object_object_add(o, "ticks", json_object_new_uint64(t->ticks));
 	json_object_object_add(o, "echoes", json_object_new_uint64(t->echoes));
 	varlink_call_reply(call, o);
@@ -236,6 +264,7 @@ static const struct varlink_method methods[] = {
 	{ "State", false, state },	{ "OddText", false, odd_text },
 	{ "Drop", false, drop },	{ "Typed", false, typed },
 	{ "Work", true, work },
+	{ "Later", false, later },	{ "All", true, all },
 };
 
 static const struct varlink_interface iface = {
