@@ -161,6 +161,8 @@ void child_main(const struct child_spec *spec, int sock, pid_t parent)
 		r = getppid() != parent ? -ESRCH : close_others(&kept);
 	if (r >= 0 && spec->lasting && prctl(PR_SET_PDEATHSIG, 0) < 0)
 		r = -errno;
+	if (r >= 0 && spec->settle)
+		spec->settle(kept, spec->arg);
 	if (r >= 0)
 		r = sandbox_filter(spec->sandbox, spec->role);
 	if (r < 0)

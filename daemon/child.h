@@ -29,6 +29,8 @@ struct child_spec {
 	const struct sandbox *sandbox;
 	/* Before power is dropped, may be NULL: a descriptor to keep, or -errno. */
 	int (*prepare)(void *arg);
+	/* When it has no other descriptors any more, before its filter; may be NULL. */
+	void (*settle)(int kept, void *arg);
 	/* In the child, in its role; KEPT is what prepare returned. */
 	void (*run)(int sock, int kept, void *arg);
 	void *arg;			/* the child sees its own copy of all memory */

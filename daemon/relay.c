@@ -30,7 +30,6 @@ struct relay_setup {
 struct relay_work {
 	int sock;			/* to the daemon */
 	bool told;			/* it why this ends */
-	struct flock mark;
 	struct pump pump;
 };
 
@@ -90,7 +89,6 @@ int relay_prepare(void *arg)
 	if (w == MAP_FAILED || !room)
 		_exit(1);
 	madvise(w, sizeof(*w), MADV_DONTDUMP);
-	w->mark = mark_of(getpid(), F_RDLCK);
 	given->work = w;
 	/* The heap keeps it, for it may not grow any more. */
 	free(room);
@@ -98,6 +96,16 @@ int relay_prepare(void *arg)
 	/* What is sent to the daemon's process group, such as a Ctrl-C, is not for us. */
 	setsid();
 	return given->kept;
+}
+
+/* By any descriptor of the file that is closed, the mark would be lost; and once it works, it
+ * may lock nothing: every lock is memory of the kernel, and tells the next nbdd of a process.
+ * Where it is refused, an nbdd that comes after this one does not know us. */
+void relay_settle(int kept, void *arg)
+{
+	struct flock mark = mark_of(getpid(), F_RDLCK);
+
+	(void)!fcntl(kept, F_SETLK, &mark);
 }
 
 static int begin(struct relay_work *w)
@@ -124,8 +132,6 @@ void relay_main(int sock, int kept, void *arg)
 	int r;
 
 	w->sock = sock;
-	/* Where it is refused, an nbdd that comes after this one does not know us. */
-	(void)!fcntl(kept, F_SETLK, &w->mark);
 	tell(w, RELAY_BEGINS, "");
 	r = begin(w);
 	if (r < 0) {

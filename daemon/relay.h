@@ -57,4 +57,5 @@ _must_check_ int relay_identify(pid_t pid, int sock);
 /* ---- the process: see struct child_spec ---------------------------------------------- */
 
 int relay_prepare(void *arg);
+void relay_settle(int kept, void *arg);
 void relay_main(int sock, int kept, void *arg);

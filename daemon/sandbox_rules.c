@@ -72,11 +72,11 @@ static const struct rule rules[] = {
 	{ "fcntl", ALL, { IS(2, F_GETFL) } }, { "fcntl", ALL, { IS(2, F_SETFL) } },
 	{ "fcntl", ALL, { IS(2, F_GETFD) } }, { "fcntl", ALL, { IS(2, F_SETFD) } },
 	{ "fcntl", ALL, { IS(2, F_DUPFD_CLOEXEC) } },
-	{ "fcntl64", ALL },
+	{ "fcntl64", ALL, { IS(2, F_GETFL) } }, { "fcntl64", ALL, { IS(2, F_SETFL) } },
+	{ "fcntl64", ALL, { IS(2, F_GETFD) } }, { "fcntl64", ALL, { IS(2, F_SETFD) } },
+	{ "fcntl64", ALL, { IS(2, F_DUPFD_CLOEXEC) } },
 	{ "ioctl", PEER | NAME, { IS(2, FIONBIO) } },
 	{ "ioctl", PEER | NAME, { IS(2, FIONREAD) } },
-
-	{ "fcntl", MOVE, { IS(2, F_SETLK) } }, { "fcntl64", MOVE, { IS(2, F_SETLK64) } },
 
 	/* what a connection to a server is set to */
 	{ "setsockopt", PEER, { IS(2, IPPROTO_TCP), IS(3, TCP_NODELAY) } },

@@ -37,10 +37,12 @@ struct spawned {
 static const struct {
 	bool job, lasting;
 	int (*prepare)(void *arg);
+	void (*settle)(int kept, void *arg);
 	void (*run)(int sock, int kept, void *arg);
 } roles[SANDBOX_ROLES] = {
 	[SANDBOX_DIAL] = { .job = true, .prepare = connector_prepare, .run = connector_main },
-	[SANDBOX_RELAY] = { .lasting = true, .prepare = relay_prepare, .run = relay_main },
+	[SANDBOX_RELAY] = { .lasting = true, .prepare = relay_prepare, .settle = relay_settle,
+			    .run = relay_main },
 	[SANDBOX_RESOLVE] = { .job = true, .prepare = resolver_prepare, .run = resolver_main },
 };
 
@@ -92,8 +94,8 @@ static void make(struct process *p, const struct spawner_order *o, const int *fd
 	};
 	struct child_spec spec = {
 		.what = o->what, .sandbox = p->sandbox, .role = o->role,
-		.prepare = roles[o->role].prepare, .run = roles[o->role].run, .arg = &given,
-		.lasting = roles[o->role].lasting,
+		.prepare = roles[o->role].prepare, .settle = roles[o->role].settle,
+		.run = roles[o->role].run, .arg = &given, .lasting = roles[o->role].lasting,
 	};
 	struct spawned *c = calloc(1, sizeof(*c));
 	pid_t parent = getpid();

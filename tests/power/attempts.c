@@ -167,6 +167,14 @@ static int try_signal_owner(const struct prey *prey)
 	return RESULT(fcntl(3, F_SETOWN, prey->parent));
 }
 
+/* The kernel keeps each, without a limit for all. */
+static int try_lock(const struct prey *prey)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = 1 };
+
+	return RESULT(fcntl(prey->device, F_SETLK, &lock));
+}
+
 static int try_ptrace(const struct prey *prey)
 {
 	return RESULT(ptrace(PTRACE_SEIZE, prey->parent, NULL, NULL));
@@ -386,7 +394,7 @@ const struct attempt attempts[] = {
 	ROW(device_ioctl), ROW(mknod), ROW(memory_file), ROW(socket_inet), ROW(socket_unix),
 	ROW(socket_netlink), ROW(socket_raw), ROW(connect), ROW(listen), ROW(socket_filter),
 	ROW(kill_parent), ROW(tgkill_parent), ROW(queue_signal), ROW(pidfd_signal),
-	ROW(signal_owner), ROW(ptrace), ROW(read_parent), ROW(write_parent),
+	ROW(signal_owner), ROW(lock), ROW(ptrace), ROW(read_parent), ROW(write_parent),
 	ROW(parent_memory), ROW(parent_limits), ROW(parent_schedule), ROW(mount),
 	ROW(unshare), ROW(chroot), ROW(exec), ROW(fork), ROW(thread), ROW(setuid),
 	ROW(setgroups), ROW(capset), ROW(live_on), ROW(dumpable), ROW(bpf), ROW(io_uring),

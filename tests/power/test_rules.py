@@ -46,6 +46,17 @@ SOCKET_CALLS = """socket bind connect listen accept getsockname getpeername sock
     sendto recvfrom shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg"""
 
 
+def test_fcntl_is_limited_to_the_same_under_both_of_its_names():
+    """Machines with 32 bits call fcntl64: F_SETOWN and F_SETSIG would signal others."""
+    text = (ROOT / 'daemon/sandbox_rules.c').read_text()
+    rows = re.findall(r'\{ "(fcntl(?:64)?)", (\w+)(?:, \{ IS\(2, (\w+)\) \})? \}', text)
+    assert len(rows) == text.count('"fcntl')
+    may = {name: {row[1:] for row in rows if row[0] == name} for name in ('fcntl', 'fcntl64')}
+    assert may['fcntl'] == may['fcntl64'] and {roles for roles, _ in may['fcntl']} == {'ALL'}
+    assert {command for _, command in may['fcntl']} == \
+        {'F_GETFL', 'F_SETFL', 'F_GETFD', 'F_SETFD', 'F_DUPFD_CLOEXEC'}
+
+
 @pytest.mark.parametrize('machine', MULTIPLEX)
 def test_socket_calls_that_go_through_one_are_told_by_their_numbers(machine):
     """sandbox_rules.c counts on it: -101 and below, in the order of socketcall's numbers."""
