@@ -12,7 +12,6 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
-#include "daemon/move.h"
 #include "daemon/news.h"
 #include "daemon/report.h"
 #include "daemon/retry.h"
@@ -102,7 +101,8 @@ static int make_device(struct manager *m, struct state *s, const struct nbdk_inf
 	d->size = info->size;
 	d->info.size = MAX(d->info.size, info->size);
 	d->settings_due = true;
-	d->waits_longer = d->keys.dead_timeout_usec < MOVE_WAIT_USEC;
+	d->timeout_due = s->timeout_due;
+	d->waits_longer = true;		/* the kernel may not have been told of a change */
 	r = manager_add(m, d);
 	if (r < 0)
 		device_free(d);

@@ -61,6 +61,11 @@ static void call_done(struct kjob *job, int result)
 	device_event(d, result < 0 ? EV_KERNEL_FAILED : EV_KERNEL_DONE, &detail);
 }
 
+bool kernel_call_sets_timeout(const struct kernel_call *c)
+{
+	return c && c->kind == CALL_CONFIGURE && c->reconnect.timeout_sec;
+}
+
 void kernel_call_forget(struct kernel_call *c)
 {
 	if (c)
@@ -93,8 +98,8 @@ static int call_new(struct device *d, enum kernel_call_kind kind, struct kernel_
  * daemon finds out whether it was done. */
 static int call_submit(struct kernel_call *c)
 {
-	save_device(c->device);
 	c->device->call = c;
+	save_device(c->device);
 	kworker_submit(c->device->manager->worker, &c->job);
 	return 0;
 }

@@ -18,5 +18,9 @@ _must_check_ int kernel_resize(struct device *d, uint64_t size);
 _must_check_ int kernel_last_close(struct device *d, bool disconnects);
 _must_check_ int kernel_disconnect(struct device *d);
 
+/* Is the timeout one of the things that C asks for?  Whether the kernel has it is not known before
+ * C ends.  NULL is none. */
+bool kernel_call_sets_timeout(const struct kernel_call *c);
+
 /* The device is going away; the call's end will find nobody.  NULL is fine. */
 void kernel_call_forget(struct kernel_call *c);

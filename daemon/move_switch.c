@@ -220,6 +220,7 @@ static enum device_state gone_back(struct device *d, int counts)
 		exchange(d);
 		d->waits_longer = true;
 	}
+	d->timeout_due |= stays && d->keys.timeout_usec != mv->keys.timeout_usec;
 	memcpy(reason, mv->reason, sizeof(reason));
 	d->grow_to = 0;
 	if (stays)

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "daemon/fdstore.h"
+#include "daemon/kcall.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/move.h"
 #include "daemon/status.h"
 #include "daemon/store.h"
 #include "daemon/warrant.h"
@@ -55,6 +57,14 @@ static void describe_link(const struct link *l, struct state_link *s)
 	memcpy(s->peer, l->peer, sizeof(s->peer));
 }
 
+/* May the kernel have another timeout than the keys?  What a move has at the other server counts
+ * like the device's own: either may be what is told next. */
+static bool timeout_due(const struct device *d)
+{
+	return d->timeout_due || kernel_call_sets_timeout(d->call) ||
+	       (d->move && d->move->keys.timeout_usec != d->keys.timeout_usec);
+}
+
 bool save_describe(const struct device *d, struct state *ret)
 {
 	unsigned phase;
@@ -67,6 +77,7 @@ bool save_describe(const struct device *d, struct state *ret)
 		.info = d->info, .size = d->size, .grow_to = d->grow_to,
 		.block_size = d->block_size, .requeue_usec = d->requeue_usec,
 		.target = d->target, .outages = d->outages, .n_links = (uint32_t)d->n_links,
+		.timeout_due = timeout_due(d),
 	};
 	memcpy(ret->name, d->name, sizeof(ret->name));
 	memcpy(ret->identifier, d->identifier, sizeof(ret->identifier));

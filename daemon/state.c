@@ -38,6 +38,7 @@ static const struct member device_members[] = {
 	{ "grow-to", MEMBER_U64, MEMBER(state, grow_to), .max = INT64_MAX },
 	{ "block-size", MEMBER_U32, MEMBER(state, block_size), 512, 4096 },
 	{ "requeue-usec", MEMBER_U64, MEMBER(state, requeue_usec), .max = INT64_MAX },
+	{ "timeout-due", MEMBER_BOOL, MEMBER(state, timeout_due), .optional = true },
 	{ "warning", MEMBER_STRING(state, warning) },
 	{ "kernel-tls-given-up", MEMBER_STRING(state, distrust), .optional = true },
 };

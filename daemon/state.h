@@ -63,6 +63,7 @@ struct state {
 	uint64_t size, grow_to;
 	uint32_t block_size;
 	uint64_t requeue_usec;
+	bool timeout_due;		/* the kernel may have another than KEYS */
 	struct target target;
 	struct outages outages;
 	char warning[DEVICE_REASON_MAX];

@@ -98,10 +98,11 @@ FAKE(int, connector_start, struct connectors *all, const struct connector_spec *
 
 FAKE(struct connector *, connector_cancel, struct connector *c) { return NULL; }
 
-/* Nothing is written. */
+uint64_t n_writes;
+
 FAKE(int, nbdk_sysfs_read, unsigned index, struct nbdk_info *ret)
 {
-	*ret = (struct nbdk_info){ .connected = true };
+	*ret = (struct nbdk_info){ .connected = true, .writes = n_writes };
 	return 0;
 }
 

@@ -19,6 +19,9 @@ struct fake_errand {
 extern struct fake_errand errands[ERRANDS_MAX];
 extern size_t n_jobs, n_errands, n_settings;
 
+/* How many the kernel says were completed. */
+extern uint64_t n_writes;
+
 /* What the Ith call asks of the kernel; of those without these, the kind. */
 struct fake_call {
 	enum kernel_call_kind kind;

@@ -4,11 +4,14 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/adopt.h"
 #include "daemon/manager.h"
 #include "daemon/outage.h"
 #include "daemon/retry.h"
+#include "daemon/save.h"
 #include "daemon/transitions.h"
 #include "lib/util/clock.h"
 #include "tests/unit/fake_device.h"
@@ -352,4 +355,72 @@ TEST(a_connection_that_cannot_be_asked_about_is_dead_when_the_kernel_has_lost_al
 	CHECK_INT(d->links[0].state, LINK_CONNECTING);
 	CHECK_INT(d->kernel_dead, 2);
 	CHECK_INT(d->dead_links, 2);
+}
+
+/* ---- the next nbdd -------------------------------------------------------------------- */
+
+static bool saved_as_due(const struct device *d)
+{
+	struct state s;
+
+	CHECK(save_describe(d, &s));
+	return s.timeout_due;
+}
+
+TEST(a_timeout_that_the_kernel_may_not_have_is_known_to_the_next_nbdd)
+{
+	struct device *d = connected(manager(), 1);
+
+	CHECK(!saved_as_due(d));
+	d->keys.timeout_usec = 10 * USEC_PER_SEC;
+	d->timeout_due = true;
+	CHECK(saved_as_due(d));
+	CHECK_INT(kernel_configure(d, 0), 0);
+	CHECK(saved_as_due(d));		/* of which nobody knows how it ends */
+	CHECK_INT(asked(0).timeout_sec, 10);
+	end_job(0, 0);
+	CHECK(!saved_as_due(d));
+}
+
+/* What D leaves, its one connection alive. */
+static struct device *adopted(struct device *d)
+{
+	struct manager *m = d->manager;
+	struct state s;
+	char error[STATE_ERROR_MAX];
+	struct adopt_fds fds = { &d->links[0].fd, 1 };
+	struct stat st;
+
+	CHECK(save_describe(d, &s));
+	CHECK_INT(fstat(d->links[0].fd, &st), 0);
+	s.links[0].sock.inode = st.st_ino;
+	s.identifier[0] = '\0';		/* as fake_device.c tells of the kernel's */
+	manager_remove(m, d);
+	CHECK_INT(adopt_device(m, &s, &fds, error), 0);
+	return m->devices[0];
+}
+
+TEST(the_next_nbdd_tells_the_kernel_what_this_one_could_not)
+{
+	struct device *d = connected(manager(), 1);
+
+	d->keys.dead_timeout_usec = 2 * USEC_PER_MINUTE;
+	d->timeout_due = true;
+	d = adopted(d);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_INT(n_jobs, 1);
+	CHECK_INT(asked(0).kind, CALL_CONFIGURE);
+	CHECK_INT(asked(0).dead_timeout_sec, 120);
+	CHECK_INT(asked(0).timeout_sec, NBDK_TIMEOUT_OFF);
+	end_job(0, 0);
+	CHECK_INT(n_settings, 1);	/* which a timeout undoes */
+	CHECK_INT(n_jobs, 1);
+}
+
+/* To tell it resets the queue's interval for a moment. */
+TEST(the_next_nbdd_does_not_tell_a_timeout_that_the_kernel_has)
+{
+	(void)adopted(connected(manager(), 1));
+	CHECK_INT(asked(0).timeout_sec, 0);
+	CHECK_INT(asked(0).dead_timeout_sec, NBDK_DEAD_CONN_FOREVER);
 }

@@ -163,6 +163,25 @@ TEST(a_move_stays_with_the_new_server_when_nobody_knows_whether_that_has_written
 	CHECK_INT(d->keys.dead_timeout_usec, keys.dead_timeout_usec);
 }
 
+TEST(a_move_that_stays_in_spite_of_a_failure_has_its_timeout)
+{
+	struct device *d = connected(manager(), 1);
+	struct device_keys keys;
+
+	device_keys_init(&keys);
+	keys.timeout_usec = 30 * USEC_PER_SEC;
+	CHECK_INT(move_new(d, &keys, true, NULL, NULL), 0);
+	switch_over(d);
+	end_job(0, 0);
+	n_writes++;				/* the old server lacks it */
+	fail_check(d);
+	replace(d, 0, MIB);
+	end_job(1, 0);
+	CHECK_INT(n_jobs, 3);
+	CHECK_INT(asked(2).kind, CALL_CONFIGURE);
+	CHECK_INT(asked(2).timeout_sec, 30);
+}
+
 /* Of blocks that were written meanwhile; the first was with 10.0.0.2. */
 static void second_round(struct device *d, enum device_event event, const char *peer)
 {
