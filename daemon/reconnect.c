@@ -229,7 +229,7 @@ static int on_doubt(sd_event_source *s, uint64_t usec, void *userdata)
 	}
 	all = d->kernel_dead - d->dead_links >= device_links_alive(d);
 	device_log(d, LOG_WARNING, "the kernel has lost a connection, and it is not known "
-		   "which: all are made anew");
+		   "which: all that can be cut are made anew");
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_ALIVE)
 			link_cut(&d->links[i], "made anew");
