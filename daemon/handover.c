@@ -144,7 +144,7 @@ static int give_rest(struct handover *h, unsigned n)
 	return give_message(h, "END", text, strlen(text), fds, ARRAY_SIZE(fds));
 }
 
-/* ---- after GO ---------------------------------------------------------------------- */
+/* ---- one that fails ---------------------------------------------------------------- */
 
 /* Who is not root cannot kill a successor that is: false, and there must not be two. */
 static bool kill_successor(const struct handover *h)
@@ -155,6 +155,8 @@ static bool kill_successor(const struct handover *h)
 		log_error("cannot kill process %d: %s", h->peer_pid, strerror(-r));
 	return r != -EPERM;
 }
+
+/* ---- after GO ---------------------------------------------------------------------- */
 
 /* The successor died when it was in charge: what it has done to the devices is in the files
  * and in the kernel, and is taken over from there, with our descriptors. */
@@ -240,6 +242,8 @@ static void give(struct handover *h)
 		return;
 	}
 	log_error("handover to process %d failed (%s): going on", h->peer_pid, strerror(-r));
+	/* It may have the worker's netlink socket, and would take answers out of that. */
+	(void)kill_successor(h);
 	let_go(h);
 }
 

@@ -13,7 +13,8 @@
  *	RUNNING
  *					(ends)
  *
- * Until it sends GO the old one is in charge, and after any failure goes on as before.  From
+ * Until it sends GO the old one is in charge, and after any failure goes on as before; what
+ * it has given the new one is shared, so that is killed.  From
  * then on the new one is; if it dies before RUNNING, the old one takes over as if it were
  * the next.  If the old one dies, the new one takes over what it finds, as after any crash.
  * Which of the two has died is known by pidfd, never by a time-out alone. */

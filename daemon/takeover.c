@@ -255,8 +255,7 @@ static int on_old_end(sd_event_source *s, int fd, uint32_t revents, void *userda
 	struct takeover *t = userdata;
 	struct manager *m = t->manager;
 
-	t->end = sd_event_source_disable_unref(t->end);
-	t->sock = fd_close(t->sock);
+	takeover_free(t);
 	if (notify_open(&m->notify) < 0 || !m->notify)
 		return 0;
 	status_ready(m);

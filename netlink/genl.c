@@ -104,7 +104,7 @@ static int transact(struct genl *g, message_fn fn, void *userdata)
 		int left = (int)n;
 
 		if (n < 0)
-			return (int)n;
+			return n == -EAGAIN ? -ETIMEDOUT : (int)n;
 		for (; !end && nlmsg_ok(h, left); h = nlmsg_next(h, &left)) {
 			/* What an earlier call left behind when it failed half-way. */
 			if (h->nlmsg_seq != seq)
@@ -226,14 +226,18 @@ bool genl_renewed(struct genl *g, struct nlmsghdr *h)
 	       take_family(g, h, NULL) == 0;
 }
 
+/* The kernel has answered when send() returns.  Another nbdd that has the same socket, to take
+ * it over, may have read that: then it is not waited for without end. */
 static int set_up(struct genl *g)
 {
+	const struct timeval limit = { .tv_sec = 1 };
 	const int one = 1;
 	int r;
 
 	/* Errors need not carry our request back; old kernels cannot leave it out. */
 	setsockopt(nl_socket_get_fd(g->sock), SOL_NETLINK, NETLINK_CAP_ACK, &one,
 		   sizeof one);
+	setsockopt(nl_socket_get_fd(g->sock), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 	g->msg = nlmsg_alloc_size(GENL_REQUEST_MAX);
 	r = g->msg ? resolve(g) : -ENOMEM;
 	if (r < 0)

@@ -1,7 +1,9 @@
 """Runs in a guest: a client of the control socket that breaks the rules, and other things
 that no program there does."""
+import contextlib
 import ctypes
 import errno
+import json
 import os
 import re
 import resource
@@ -116,27 +118,8 @@ def cut_connection(pid, port, which):
     return len(fds)
 
 
-def speak(path, messages):
-    """Send MESSAGES to a socket of packets; what it answers to the last, until it closes."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        s.settimeout(10)
-        s.connect(path)
-        answers = []
-        try:
-            for m in messages:
-                s.send(m.encode('latin-1'))
-            while data := s.recv(1 << 16):
-                answers.append(data.decode('latin-1'))
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        return answers
-
-
-def succeed(path, seconds=None, stopped=None, signer=None):
-    """Take a handover over with so many seconds of work before TAKEN, or without an end if
-    None; what the last answer is.  As a process of its own, for it is killed.  With STOPPED,
-    the one that gives: that is stopped, and this one dies in charge, SIGNER (or itself) being
-    named in the lock file."""
+def in_child(run):
+    """What RUN writes to a descriptor, in a process of its own, for it may be killed."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid:
@@ -144,23 +127,51 @@ def succeed(path, seconds=None, stopped=None, signer=None):
         os.waitpid(pid, 0)
         with open(ours, encoding='ascii') as f:
             return f.read()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        s.connect(path)
-        s.send(b'HELLO 1 1 1 0.1')
-        while not (got := socket.recv_fds(s, 1 << 16, 16))[0].startswith(b'END'):
-            pass
-        if seconds is not None:
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
+    try:
+        run(theirs)
+    except OSError as e:
+        os.write(theirs, json.dumps(repr(e)).encode())
+    os._exit(0)
+
+
+def speak(path, messages):
+    """Send MESSAGES to a socket of packets; what it answers, until it closes or kills."""
+    def run(out):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.settimeout(10)
+            s.connect(path)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                for m in messages:
+                    s.send(m.encode('latin-1'))
+                while data := s.recv(1 << 16):
+                    os.write(out, json.dumps(data.decode('latin-1')).encode() + b'\n')
+    return [json.loads(line) for line in in_child(run).splitlines()]
+
+
+def succeed(path, seconds=None, stopped=None, signer=None):
+    """Take a handover over with so many seconds of work before TAKEN, or without an end if
+    None; what the last answer is.  With STOPPED, the one that gives: that is stopped, and this
+    one dies in charge, SIGNER (or itself) being named in the lock file."""
+    def run(out):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.connect(path)
+            s.send(b'HELLO 1 1 1 0.1')
+            while not (got := socket.recv_fds(s, 1 << 16, 16))[0].startswith(b'END'):
                 pass
-            socket.send_fds(s, [b'TAKEN all'], [s.fileno()] * 3)    # nobody wants them
-        answer = s.recv(1 << 16)
-        if stopped:
-            os.kill(stopped, signal.SIGSTOP)
-            os.pwrite(got[1][0], f'{signer or os.getpid()}\n'.encode(), 0)
-            socket.send_fds(s, [b'RUNNING now'], [s.fileno()] * 3)
-        os.write(theirs, answer.split(b' ')[0])
-        os._exit(0)
+            if seconds is not None:
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    pass
+                socket.send_fds(s, [b'TAKEN all'], [s.fileno()] * 3)    # nobody wants them
+            answer = s.recv(1 << 16)
+            if stopped:
+                os.kill(stopped, signal.SIGSTOP)
+                os.pwrite(got[1][0], f'{signer or os.getpid()}\n'.encode(), 0)
+                socket.send_fds(s, [b'RUNNING now'], [s.fileno()] * 3)
+            os.write(out, answer.split(b' ')[0])
+            while not answer:           # given up: it is killed
+                signal.pause()
+    return in_child(run)
 
 
 def find_in_memory(pid, text):

@@ -40,6 +40,26 @@ static bool readable(int fd)
 	return poll(&p, 1, 0) == 1;
 }
 
+/* Requests go nowhere: as if another process had read their answers. */
+static bool lost;
+
+ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
+ssize_t __real_send(int fd, const void *buf, size_t len, int flags);
+
+ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags)
+{
+	return lost ? (ssize_t)len : __real_send(fd, buf, len, flags);
+}
+
+TEST(an_answer_that_is_lost_is_not_waited_for_without_end)
+{
+	struct nbdk *k = NULL;
+
+	lost = true;
+	CHECK_INT(nbdk_open(&k), -ETIMEDOUT);
+	CHECK(!k);
+}
+
 TEST(there_is_no_driver_in_another_network_namespace)
 {
 	struct nbdk_events *e = NULL;
