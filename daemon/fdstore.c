@@ -26,10 +26,21 @@ void fdstore_genl(struct manager *m)
 		save_later(m);
 }
 
+/* The socket's inode in base 36.  All names are one variable in the environment of the next
+ * nbdd, which is not executed when that has 128 KiB (MAX_ARG_STRLEN in linux/binfmts.h).  Nobody
+ * reads them: an nbdd before this one wrote them longer. */
 static void link_name(char name[static TEXT_ROOM], const struct link *l)
 {
-	snprintf(name, TEXT_ROOM, "nbd%d-%llu", l->device->index,
-		 (unsigned long long)l->sock.inode);
+	char digits[FDSTORE_NAME_MAX], *p = digits + sizeof(digits);
+	uint64_t rest = l->sock.inode;
+
+	*--p = '\0';
+	do {
+		*--p = "0123456789abcdefghijklmnopqrstuvwxyz"[rest % 36];
+		rest /= 36;
+	} while (rest);
+	*--p = FDSTORE_LINK;
+	snprintf(name, TEXT_ROOM, "%s", p);
 }
 
 void fdstore_link(struct link *l)
@@ -37,7 +48,8 @@ void fdstore_link(struct link *l)
 	struct manager *m = l->device->manager;
 	char name[TEXT_ROOM];
 
-	if (l->stored || l->fd < 0 || l->state != LINK_ALIVE)
+	/* One without an inode would not be found again. */
+	if (l->stored || l->fd < 0 || l->state != LINK_ALIVE || !l->sock.inode)
 		return;
 	link_name(name, l);
 	l->stored = put(m, name, l->fd) >= 0;

@@ -9,6 +9,8 @@ struct link;
 struct manager;
 
 #define FDSTORE_GENL	"genl"
+#define FDSTORE_LINK	'n'		/* how the others begin */
+#define FDSTORE_NAME_MAX 15		/* of a connection: that, 13 digits, NUL */
 
 /* What cannot be sent now is sent later. */
 void fdstore_genl(struct manager *m);

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
 #include <time.h>
@@ -12,9 +13,11 @@
 
 #include "daemon/child.h"
 #include "daemon/device.h"
+#include "daemon/fdstore.h"
 #include "daemon/handover.h"
 #include "daemon/inherit.h"
 #include "daemon/manager.h"
+#include "daemon/notify.h"
 #include "daemon/passing.h"
 #include "daemon/resume.h"
 #include "lib/util/fd.h"
@@ -211,6 +214,45 @@ TEST(without_a_predecessor_all_is_systemd_s)
 	inherited_close(&passed);
 	CHECK(none.listen == listen && none.genl == genl && is_open(listen) && is_open(genl));
 	inherited_close(&none);
+}
+
+/* LISTEN_FDNAMES=, in which each name takes its length and a colon. */
+TEST(the_names_of_all_that_is_stored_fit_into_one_variable)
+{
+	struct manager *m = new_manager();
+	struct device d = { .manager = m, .index = 1023 };
+	struct link l = { .device = &d, .state = LINK_ALIVE, .fd = new_fd() };
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int listening = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	static const struct {
+		uint64_t inode;
+		const char *name;
+	} names[] = {
+		{ 35, "nz" }, { 36, "n10" }, { UINT32_MAX, "n1z141z3" },
+		{ UINT64_MAX, "n3w5e11264sgsf" },
+	};
+	char text[256], wanted[256];
+
+	snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1, "nbdd-unit-%d", (int)getpid());
+	CHECK_INT(bind(listening, (struct sockaddr *)&a, (socklen_t)(
+		offsetof(struct sockaddr_un, sun_path) + 1 + strlen(a.sun_path + 1))), 0);
+	snprintf(text, sizeof(text), "@%s", a.sun_path + 1);
+	CHECK_INT(setenv("NOTIFY_SOCKET", text, 1), 0);
+	CHECK_INT(notify_open(&m->notify), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		ssize_t n;
+
+		l.stored = false;
+		l.sock.inode = names[i].inode;
+		fdstore_link(&l);
+		n = recv(listening, text, sizeof(text) - 1, 0);
+		CHECK(n > 0);
+		text[n] = '\0';
+		snprintf(wanted, sizeof(wanted), "FDSTORE=1\nFDNAME=%s", names[i].name);
+		CHECK_STR(text, wanted);
+		/* FileDescriptorStoreMax= of nbdd.service; some room for the other names. */
+		CHECK(8192 * (strlen(names[i].name) + 1) < (128u << 10) - 256);
+	}
 }
 
 /* ---- a predecessor ------------------------------------------------------------------ */
