@@ -1,6 +1,7 @@
 #include "daemon/child.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,9 @@ struct child {
 	pid_t pid;		/* 0: the spawner's, which reaps it and then closes the socket */
 	char what[16];
 	int sock;
+	int pipe;		/* what it answers over instead, or -1 */
+	char *bytes;		/* that have come over it */
+	size_t n_bytes, n_got;
 	size_t answers;		/* that it still owes */
 	child_done_fn done;
 	void *userdata;
@@ -39,6 +43,8 @@ static void child_free(struct child *c)
 	sd_event_source_disable_unref(c->timer);
 	sd_event_source_disable_unref(c->reaper);
 	fd_close(c->sock);
+	fd_close(c->pipe);
+	free(c->bytes);
 	free(c);
 }
 
@@ -94,6 +100,28 @@ static int on_message(sd_event_source *s, int fd, uint32_t revents, void *userda
 	explicit_bzero(data, answer.len);	/* keys may have been in it */
 	if (answer.error == -ECHILD && !c->pid)
 		child_ended(c);
+	return 0;
+}
+
+/* It is at its end when the spawner has reaped the process. */
+static int on_bytes(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+	struct child *c = userdata;
+	struct child_answer answer = { .data = c->bytes, .len = c->n_bytes, .fd = -1 };
+	/* What nobody waits for has no place of its own. */
+	size_t at = c->done ? c->n_got : 0;
+	ssize_t n = read(fd, c->bytes + at, c->n_bytes - at);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0) {
+		child_finish(c, &(struct child_answer){ .error = -ECHILD, .fd = -1 });
+		child_ended(c);
+	} else if (c->done) {
+		c->n_got += (size_t)n;
+		if (c->n_got == c->n_bytes)
+			child_finish(c, &answer);
+	}
 	return 0;
 }
 
@@ -173,7 +201,9 @@ void child_main(const struct child_spec *spec, int sock, pid_t parent)
 
 static int child_watch(struct child *c, sd_event *event, const struct child_spec *spec)
 {
-	int r = sd_event_add_io(event, &c->message, c->sock, EPOLLIN, on_message, c);
+	int r = c->pipe >= 0 ?
+		sd_event_add_io(event, &c->message, c->pipe, EPOLLIN, on_bytes, c) :
+		sd_event_add_io(event, &c->message, c->sock, EPOLLIN, on_message, c);
 
 	if (r >= 0)
 		r = sd_event_add_time_relative(event, &c->timer, CLOCK_BOOTTIME,
@@ -183,11 +213,32 @@ static int child_watch(struct child *c, sd_event *event, const struct child_spec
 	return r;
 }
 
+/* In place of its messages: nothing can be put into our socket any more. */
+static int make_with_pipe(struct child *c, const struct child_spec *spec, int sock)
+{
+	_cleanup_close_ int theirs = -1;
+	int fds[2], r;
+
+	if (shutdown(c->sock, SHUT_RD) < 0 || pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	c->pipe = fds[0];
+	theirs = fds[1];
+	r = fd_set_nonblock(c->pipe, true);
+	c->n_bytes = spec->bytes;
+	c->bytes = malloc(c->n_bytes);
+	if (!c->bytes)
+		r = -ENOMEM;
+	return r < 0 ? r : spawner_ask(spec->spawner, spec->role, spec->what, sock, spec->job,
+				       theirs);
+}
+
 /* Its process; SOCK is its end of the pair. */
 static int child_make(struct child *c, const struct child_spec *spec, int sock)
 {
 	pid_t parent = getpid();
 
+	if (spec->bytes)
+		return make_with_pipe(c, spec, sock);
 	if (spec->spawner)
 		return spawner_ask(spec->spawner, spec->role, spec->what, sock, spec->job,
 				   spec->kept);
@@ -211,6 +262,7 @@ int child_start(sd_event *event, const struct child_spec *spec, child_done_fn do
 		return r;
 	}
 	c->sock = pair[0];
+	c->pipe = -1;
 	c->answers = MAX(spec->answers, (size_t)1);
 	r = child_make(c, spec, pair[1]);
 	fd_close(pair[1]);

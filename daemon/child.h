@@ -25,6 +25,10 @@ struct child_spec {
 	/* A child of the spawner; the descriptors stay the caller's. */
 	struct spawner *spawner;
 	int job, kept;			/* for it, or -1 */
+	/* If not 0, its one answer is so many bytes, and KEPT, which is none of the caller's, a
+	 * pipe for them: whoever takes it over can send no descriptor, which nbdd would have to
+	 * let go (lib/util/rights.h). */
+	size_t bytes;
 	/* Or, SPAWNER being NULL, a fork of this process: */
 	const struct sandbox *sandbox;
 	/* Before power is dropped, may be NULL: a descriptor to keep, or -errno. */

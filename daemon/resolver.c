@@ -193,7 +193,7 @@ int resolver_start(sd_event *event, const char *name, const struct device_keys *
 	snprintf(what, sizeof(what), "resolve %s", name);
 	e = child_start(event, &(struct child_spec){
 				.what = what, .spawner = spawner, .role = SANDBOX_RESOLVE,
-				.job = job.fd, .kept = -1,
+				.job = job.fd, .kept = -1, .bytes = sizeof(struct resolved),
 				.limit_usec = keys->connect_timeout_usec, .alive = alive },
 			on_answer, r, &r->child);
 	if (e < 0) {

@@ -91,7 +91,7 @@ int resolver_prepare(void *arg)
 		_exit(1);
 	}
 	given->work = given->mapped.data;
-	return -1;
+	return given->kept;
 }
 
 static int _printf_(3, 4) fail(struct resolved *r, int error, const char *format, ...)
@@ -219,6 +219,23 @@ static int add_uri(struct resolved *r, const char *text, const char *default_por
 	return fail(r, -ENOTSUP, "a transport that is not known");
 }
 
+/* A full pipe is waited for. */
+static void send_all(int fd, const void *data, size_t len)
+{
+	const char *p = data;
+
+	while (len) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return;
+		p += n;
+		len -= (size_t)n;
+	}
+}
+
 void resolver_main(int sock, int kept, void *arg)
 {
 	const struct question *q = ((struct child_given *)arg)->work;
@@ -235,5 +252,5 @@ void resolver_main(int sock, int kept, void *arg)
 		e = add_address(r, q->addresses[i], port);
 	if (e >= 0 && q->has_export)
 		snprintf(r->export_name, sizeof(r->export_name), "%s", q->export_name);
-	fd_send(sock, r, sizeof(*r), NULL, 0);
+	send_all(kept, r, sizeof(*r));
 }

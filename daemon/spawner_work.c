@@ -30,6 +30,7 @@ struct spawned {
 	pid_t pid;
 	char what[SPAWNER_NAME_MAX + 1];
 	int sock;			/* a duplicate of its own */
+	int kept;			/* the same of what it keeps, by which nbdd sees its end */
 	sd_event_source *hang_up, *reaper;
 };
 
@@ -60,6 +61,7 @@ static void spawned_free(struct spawned *c)
 	sd_event_source_disable_unref(c->hang_up);
 	sd_event_source_disable_unref(c->reaper);
 	fd_close(c->sock);
+	fd_close(c->kept);
 	free(c);
 }
 
@@ -102,7 +104,7 @@ static void make(struct process *p, const struct spawner_order *o, const int *fd
 
 	if (!c)
 		return;
-	*c = (struct spawned){ .process = p, .sock = -1 };
+	*c = (struct spawned){ .process = p, .sock = -1, .kept = -1 };
 	memcpy(c->what, o->what, sizeof(c->what));
 	c->pid = fork();
 	if (c->pid == 0)
@@ -114,9 +116,11 @@ static void make(struct process *p, const struct spawner_order *o, const int *fd
 	}
 	if (!spec.lasting) {
 		c->sock = fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
+		if (given.kept >= 0)
+			c->kept = fcntl(given.kept, F_DUPFD_CLOEXEC, 0);
 		p->n_children++;
 	}
-	if ((!spec.lasting && c->sock < 0) || watch(c) < 0) {
+	if ((!spec.lasting && (c->sock < 0 || (given.kept >= 0 && c->kept < 0))) || watch(c) < 0) {
 		log_error("cannot watch the process '%s': it is ended", o->what);
 		kill(c->pid, SIGKILL);
 	}

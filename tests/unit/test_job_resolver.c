@@ -19,10 +19,11 @@ static void answer_of(const struct device_keys *keys, struct resolved *ret)
 
 	CHECK_INT(resolver_job_write(keys, &job), 0);
 	given.job = job.fd;
-	CHECK_INT(resolver_prepare(&given), -1);
-	CHECK_INT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	resolver_main(pair[0], -1, &given);
-	CHECK_INT(read(pair[1], ret, sizeof(*ret)), sizeof(*ret));
+	CHECK_INT(pipe(pair), 0);
+	given.kept = pair[1];
+	CHECK_INT(resolver_prepare(&given), pair[1]);
+	resolver_main(-1, pair[1], &given);
+	CHECK_INT(read(pair[0], ret, sizeof(*ret)), sizeof(*ret));
 	close(pair[0]);
 	close(pair[1]);
 	job_free(&given.mapped);
