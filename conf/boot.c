@@ -331,12 +331,14 @@ int conf_read_boot(const char *file, struct conf_boot *ret)
 {
 	struct conf_boot boot = { .conf = calloc(1, sizeof(*boot.conf)) };
 	struct conf_reader r = { .conf = boot.conf, .file = file };
-	struct buffer text = BUFFER_NULL(CONF_FILE_MAX + 1);
-	int e = boot.conf ? conf_load(&r, &text) : -ENOMEM;
+	struct conf_text text = CONF_TEXT_NULL(file);
+	int e = boot.conf ? conf_text_read(&text) : -ENOMEM;
 
+	if (e == 0)
+		e = conf_take(&r, &text);
 	if (e > 0)
 		e = read_line(&r, &boot);
-	buffer_clear(&text);
+	conf_text_clear(&text);
 	if (e < 0 && e != -E2BIG) {
 		conf_boot_deinit(&boot);
 		return e;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "conf/keys.h"
+#include "lib/util/buffer.h"
 #include "lib/util/macro.h"
 
 #define CONF_FILE_MAX		(1u << 20)	/* bytes of one configuration file */
@@ -45,6 +46,26 @@ struct conf {
 /* Read both files; a missing file is an empty one; a broken line leaves out its device
  * only, and is a problem.  0, or -errno for out of memory alone.  Either path may be NULL. */
 int conf_read(const char *nbdd_conf, const char *nbdtab, struct conf **ret);
+
+/* A file of either kind as its bytes, or why there are none: for who reads it elsewhere. */
+enum conf_reading {
+	CONF_TEXT, CONF_MISSING, CONF_NOT_OPENED, CONF_NOT_READ, CONF_TOO_LARGE, CONF_DIRECTORY,
+	CONF_NO_FILE, N_CONF_READINGS
+};
+struct conf_text {
+	const char *file;		/* its name; NULL: there is none to be read */
+	enum conf_reading reading;
+	int error;			/* errno of CONF_NOT_OPENED, CONF_NOT_READ */
+	struct buffer bytes;		/* CONF_FILE_MAX at most */
+};
+#define CONF_TEXT_NULL(name) ((struct conf_text){ .file = (name), \
+						  .bytes = BUFFER_NULL(CONF_FILE_MAX + 1) })
+/* 0 or -ENOMEM. */
+int conf_text_read(struct conf_text *t);
+void conf_text_clear(struct conf_text *t);
+/* The rest of conf_read; the bytes are used up. */
+int conf_parse(struct conf_text *nbdd_conf, struct conf_text *nbdtab, struct conf **ret);
+
 /* Read one file of either kind, told by its name or else by its first line; here a missing
  * file is a problem. */
 int conf_read_one(const char *file, struct conf **ret);

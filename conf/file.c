@@ -18,7 +18,7 @@ static bool is_text_file(const struct stat *st)
 	       (S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3));
 }
 
-/* Up to the end of FD.  Room for one byte more is left. */
+/* Up to the end of FD. */
 static int read_all(int fd, struct buffer *text)
 {
 	ssize_t n;
@@ -48,32 +48,66 @@ static int open_text(const char *file, struct stat *ret_stat)
 	return STEAL_FD(fd);
 }
 
-static int load(struct conf_reader *r, struct buffer *text)
+static enum conf_reading read_text(const char *file, struct buffer *bytes, int *ret_error)
 {
 	struct stat st;
-	_cleanup_close_ int fd = open_text(r->file, &st);
+	_cleanup_close_ int fd = open_text(file, &st);
 	int e;
 
-	if (fd < 0)
-		return fd == -ENOENT ? 0 :
-		       conf_problem(r, 0, true, NULL, "cannot be opened: %s", strerror(-fd));
+	if (fd < 0) {
+		*ret_error = -fd;
+		return fd == -ENOENT ? CONF_MISSING : CONF_NOT_OPENED;
+	}
 	if (!is_text_file(&st))
-		return conf_problem(r, 0, true, NULL, "is %s; a text file is expected",
-				    S_ISDIR(st.st_mode) ? "a directory" : "not a file");
-	e = read_all(fd, text);
-	if (e == -EFBIG)
-		return conf_problem(r, 0, true, NULL, "is too large; at most %u bytes are "
-				    "allowed", CONF_FILE_MAX);
-	if (e < 0 && e != -ENOMEM)
-		return conf_problem(r, 0, true, NULL, "cannot be read: %s", strerror(-e));
-	return e < 0 ? e : 1;
+		return S_ISDIR(st.st_mode) ? CONF_DIRECTORY : CONF_NO_FILE;
+	e = read_all(fd, bytes);
+	*ret_error = -e;
+	return e == 0 ? CONF_TEXT : e == -EFBIG ? CONF_TOO_LARGE : CONF_NOT_READ;
 }
 
-int conf_load(struct conf_reader *r, struct buffer *text)
+int conf_text_read(struct conf_text *t)
 {
-	int e = load(r, text);
+	t->reading = t->file ? read_text(t->file, &t->bytes, &t->error) : CONF_MISSING;
+	return t->reading == CONF_NOT_READ && t->error == ENOMEM ? -ENOMEM : 0;
+}
+
+void conf_text_clear(struct conf_text *t)
+{
+	buffer_clear(&t->bytes);
+}
+
+/* 1, or as conf_problem. */
+static int check_reading(struct conf_reader *r, const struct conf_text *t)
+{
+	switch (t->reading) {
+	case CONF_TEXT:
+		return 1;
+	case CONF_NOT_OPENED:
+		return conf_problem(r, 0, true, NULL, "cannot be opened: %s",
+				    strerror(t->error));
+	case CONF_NOT_READ:
+		return conf_problem(r, 0, true, NULL, "cannot be read: %s", strerror(t->error));
+	case CONF_TOO_LARGE:
+		return conf_problem(r, 0, true, NULL, "is too large; at most %u bytes are "
+				    "allowed", CONF_FILE_MAX);
+	case CONF_DIRECTORY:
+	case CONF_NO_FILE:
+		return conf_problem(r, 0, true, NULL, "is %s; a text file is expected",
+				    t->reading == CONF_DIRECTORY ? "a directory" : "not a file");
+	default:
+		return 0;
+	}
+}
+
+int conf_take(struct conf_reader *r, struct conf_text *t)
+{
+	struct buffer *text = &t->bytes;
+	int e = check_reading(r, t);
 
 	if (e <= 0)
+		return e;
+	e = buffer_reserve(text, 1);
+	if (e < 0)
 		return e;
 	if (text->len >= 2 && (memcmp(text->data, "\xff\xfe", 2) == 0 ||
 			       memcmp(text->data, "\xfe\xff", 2) == 0))
@@ -94,7 +128,7 @@ bool conf_next_line(struct conf_reader *r, char **ret, size_t *ret_len)
 		return false;
 	end = memchr(line, '\n', (size_t)(r->end - line));
 	r->next = end ? end + 1 : r->end;
-	end = end ? end : r->end;	/* read_all left room for one byte more */
+	end = end ? end : r->end;	/* conf_take made room for one byte more */
 	if (end > line && end[-1] == '\r')
 		end--;
 	*end = '\0';

@@ -65,9 +65,9 @@ struct conf_reader {
 	unsigned line;			/* that conf_next_line gave last; from 1 */
 };
 
-/* Load FILE and check that it is a text of sane size.  1 when there is text to read, 0
+/* Check that T, which was read, is a text of sane size.  1 when there is text to parse, 0
  * when not (missing, or a problem was recorded), -ENOMEM. */
-int conf_load(struct conf_reader *r, struct buffer *text);
+int conf_take(struct conf_reader *r, struct conf_text *t);
 /* The next line, NUL-terminated, without its end of line; LEN tells of NUL bytes inside. */
 bool conf_next_line(struct conf_reader *r, char **ret, size_t *ret_len);
 

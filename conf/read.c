@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "conf/internal.h"
 
@@ -97,28 +96,26 @@ void conf_free(struct conf *c)
 typedef int conf_parser(struct conf_reader *r);
 
 /* 0 or -ENOMEM. */
-static int read_file(struct conf *c, const char *file, conf_parser *parse)
+static int parse_text(struct conf *c, struct conf_text *t, conf_parser *parse)
 {
-	struct conf_reader r = { .conf = c, .file = file, .first_problem = c->n_problems };
-	struct buffer text = BUFFER_NULL(CONF_FILE_MAX + 1);
-	int e;
+	struct conf_reader r = { .conf = c, .file = t->file, .first_problem = c->n_problems };
+	int e = conf_take(&r, t);
 
-	e = conf_load(&r, &text);
 	if (e > 0)
 		e = parse(&r);
-	buffer_clear(&text);
+	conf_text_clear(t);
 	return e == -ENOMEM ? e : 0;
 }
 
-int conf_read(const char *nbdd_conf, const char *nbdtab, struct conf **ret)
+int conf_parse(struct conf_text *nbdd_conf, struct conf_text *nbdtab, struct conf **ret)
 {
 	struct conf *c = calloc(1, sizeof(*c));
 	int r = c ? 0 : -ENOMEM;
 
-	if (r == 0 && nbdd_conf)
-		r = read_file(c, nbdd_conf, conf_read_nbdd_conf);
-	if (r == 0 && nbdtab)
-		r = read_file(c, nbdtab, conf_read_nbdtab);
+	if (r == 0)
+		r = parse_text(c, nbdd_conf, conf_read_nbdd_conf);
+	if (r == 0)
+		r = parse_text(c, nbdtab, conf_read_nbdtab);
 	if (r < 0) {
 		conf_free(c);
 		return r;
@@ -126,6 +123,20 @@ int conf_read(const char *nbdd_conf, const char *nbdtab, struct conf **ret)
 	conf_drop_left_out(c);
 	*ret = c;
 	return 0;
+}
+
+int conf_read(const char *nbdd_conf, const char *nbdtab, struct conf **ret)
+{
+	struct conf_text first = CONF_TEXT_NULL(nbdd_conf), second = CONF_TEXT_NULL(nbdtab);
+	int r = conf_text_read(&first);
+
+	if (r == 0)
+		r = conf_text_read(&second);
+	if (r == 0)
+		r = conf_parse(&first, &second, ret);
+	conf_text_clear(&first);
+	conf_text_clear(&second);
+	return r;
 }
 
 /* The first character that is neither blank nor in a comment, or NUL. */
@@ -164,13 +175,15 @@ static conf_parser *parser_for(const char *file)
 int conf_read_one(const char *file, struct conf **ret)
 {
 	struct conf *c = calloc(1, sizeof(*c));
-	struct conf_reader r = { .conf = c, .file = file };
-	int e = -ENOMEM;
+	struct conf_text t = CONF_TEXT_NULL(file);
+	int e = c ? conf_text_read(&t) : -ENOMEM;
 
-	if (c)
-		e = access(file, F_OK) < 0 && errno == ENOENT ?
-		    conf_problem(&r, 0, true, NULL, "there is no such file") :
-		    read_file(c, file, parser_for(file));
+	if (e == 0 && t.reading == CONF_MISSING)
+		e = conf_problem(&(struct conf_reader){ .conf = c, .file = file }, 0, true, NULL,
+				 "there is no such file");
+	if (e == 0)
+		e = parse_text(c, &t, parser_for(file));
+	conf_text_clear(&t);
 	if (e < 0) {
 		conf_free(c);
 		return e;

@@ -1,10 +1,12 @@
 /* The method Attach: keys or a name from the files become a device. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/control.h"
 #include "daemon/event.h"
+#include "daemon/fetch.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/naming.h"
@@ -12,7 +14,8 @@
 #include "daemon/proto/varlink.h"
 
 struct attach_request {
-	struct varlink_call *call;
+	struct varlink_call *call;	/* NULL: its client has left */
+	const char *wanted;		/* in the files, should there be no keys */
 	const char *name;		/* NULL: nbdN */
 	int index;			/* -1: any */
 	bool automatic;
@@ -80,29 +83,6 @@ bool control_param_keys(struct varlink_call *call, struct json_object *params,
 		return false;
 	}
 	return true;
-}
-
-/* A name or device alone: take what the files say.  They are read again unless a device
- * is out, which might be the one that holds them. */
-static bool take_configured(struct manager *m, struct attach_request *a,
-			    const char *wanted)
-{
-	const struct conf_device *c;
-	int r = manager_read_conf(m);
-
-	if (r < 0)
-		log_error("cannot read the configuration: %s", strerror(-r));
-	c = m->conf ? conf_find(m->conf, wanted) : NULL;
-	if (!c) {
-		control_reply_no_device(a->call, wanted);
-		return false;
-	}
-	a->name = c->name;
-	a->index = c->index >= 0 ? c->index : a->index;
-	a->automatic = c->automatic;
-	device_keys_deinit(&a->keys);
-	device_keys_init(&a->keys);
-	return device_keys_copy(&a->keys, &c->keys) >= 0;
 }
 
 /* The device that the request means when it is there already, by name, number or keys. */
@@ -197,45 +177,120 @@ static void attach_checked(struct manager *m, struct attach_request *a)
 		control_reply_error(a->call, CONTROL_ERROR_FAILED, "message", strerror(-r));
 }
 
-void control_method_attach(struct varlink_call *call, struct json_object *params,
-			   void *userdata)
+static void request_free(struct attach_request *a)
 {
-	struct attach_request a = { .call = call, .index = -1 };
+	if (a)
+		device_keys_deinit(&a->keys);
+	free(a);
+}
+
+/* ---- a name or device alone: what the files say ------------------------------------- */
+
+static bool take_configured(struct manager *m, struct attach_request *a)
+{
+	const struct conf_device *c = m->conf ? conf_find(m->conf, a->wanted) : NULL;
+
+	if (!c) {
+		control_reply_no_device(a->call, a->wanted);
+		return false;
+	}
+	a->name = c->name;
+	a->index = c->index >= 0 ? c->index : a->index;
+	a->automatic = c->automatic;
+	device_keys_deinit(&a->keys);
+	device_keys_init(&a->keys);
+	if (device_keys_copy(&a->keys, &c->keys) >= 0)
+		return true;
+	control_reply_error(a->call, CONTROL_ERROR_FAILED, "message", strerror(ENOMEM));
+	return false;
+}
+
+/* Files that cannot be read say what they have said before. */
+static void on_fetched(struct manager *m, int r, struct conf *fresh, void *userdata)
+{
+	struct attach_request *a = userdata;
+
+	if (a->call)
+		varlink_call_set_gone(a->call, NULL, NULL);
+	if (r < 0 && a->call)
+		log_warning("%s: what the files said before is taken, for they cannot be read "
+			    "now: %s", a->wanted, conf_fetch_strerror(r));
+	if (r >= 0)
+		manager_set_conf(m, fresh);
+	if (a->call && r == -ECANCELED)
+		control_reply_error(a->call, CONTROL_ERROR_FAILED, "message",
+				    conf_fetch_strerror(r));
+	else if (a->call && take_configured(m, a))
+		attach_checked(m, a);
+	request_free(a);
+}
+
+static void asker_gone(struct varlink_call *call, void *userdata)
+{
+	struct attach_request *a = userdata;
+
+	a->call = NULL;
+	varlink_call_drop(call);
+}
+
+/* ---- the method --------------------------------------------------------------------- */
+
+/* False: CALL has been answered. */
+static bool read_request(struct varlink_call *call, struct json_object *params,
+			 struct attach_request *a)
+{
 	const char *device = NULL;
 	unsigned index;
 
-	device_keys_init(&a.keys);
-	if (!varlink_param_string(call, params, "name", false, &a.name) ||
+	if (!varlink_param_string(call, params, "name", false, &a->name) ||
 	    !varlink_param_string(call, params, "device", false, &device) ||
-	    !varlink_param_bool(call, params, "fresh", &a.fresh))
-		goto out;
-	if (a.name && conf_check_name(a.name) < 0) {
+	    !varlink_param_bool(call, params, "fresh", &a->fresh))
+		return false;
+	if (a->name && conf_check_name(a->name) < 0) {
 		varlink_call_invalid(call, "name", "a name is 1 to 128 letters, digits and ._@:-");
-		goto out;
+		return false;
 	}
 	if (device && conf_parse_device(device, &index) < 0) {
 		varlink_call_invalid(call, "device", "expected /dev/nbdN");
-		goto out;
+		return false;
 	}
 	if (device)
-		a.index = (int)index;
-	if (a.name && conf_parse_device(a.name, &index) == 0) {
-		if (device && a.index != (int)index) {
+		a->index = (int)index;
+	if (a->name && conf_parse_device(a->name, &index) == 0) {
+		if (device && a->index != (int)index) {
 			control_reply_error(call, CONTROL_ERROR_FAILED, "message",
 					    "nbdN is the name of /dev/nbdN alone: take another");
-			goto out;
+			return false;
 		}
-		a.index = (int)index;
+		a->index = (int)index;
 	}
-	if (!control_param_keys(call, params, &a.keys))
-		goto out;
-	if (!a.keys.set && !a.name && !device) {
+	if (!control_param_keys(call, params, &a->keys))
+		return false;
+	a->wanted = a->name ? a->name : device;
+	if (!a->keys.set && !a->wanted)
 		varlink_call_invalid(call, "keys", "expected a uri or addresses, or a name");
-		goto out;
+	return a->keys.set || a->wanted;
+}
+
+void control_method_attach(struct varlink_call *call, struct json_object *params,
+			   void *userdata)
+{
+	struct attach_request *a = calloc(1, sizeof(*a));
+
+	if (!a) {
+		control_reply_error(call, CONTROL_ERROR_FAILED, "message", strerror(ENOMEM));
+		return;
 	}
-	if (!a.keys.set && !take_configured(userdata, &a, a.name ? a.name : device))
-		goto out;
-	attach_checked(userdata, &a);
-out:
-	device_keys_deinit(&a.keys);
+	a->call = call;
+	a->index = -1;
+	device_keys_init(&a->keys);
+	if (!read_request(call, params, a)) {
+		request_free(a);
+	} else if (a->keys.set) {
+		attach_checked(userdata, a);
+		request_free(a);
+	} else {
+		varlink_call_set_gone(call, asker_gone, a);
+		conf_fetch(userdata, on_fetched, a);
+	}
 }

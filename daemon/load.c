@@ -1,19 +1,15 @@
 /* The configured devices, at the start. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "daemon/child.h"
 #include "daemon/event.h"
+#include "daemon/fetch.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/programs.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
-#define PROBE_LIMIT_USEC (5 * USEC_PER_SEC)
 #define AGAIN_USEC USEC_PER_SEC
 
 /* One that was taken over is the one that the files mean, and stays as it is. */
@@ -65,79 +61,6 @@ static void load(struct manager *m)
 	programs_check(m);
 }
 
-static void read_through(const char *path)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char buf[4096];
-
-	while (fd >= 0 && read(fd, buf, sizeof(buf)) > 0)
-		;
-}
-
-/* What the page cache has can be read without the device that it came from. */
-static void probe_main(int sock, int kept, void *arg)
-{
-	const struct manager *m = arg;
-
-	read_through(m->options.config);
-	read_through(m->options.nbdtab);
-	fd_send(sock, "", 1, NULL, 0);
-}
-
-struct probe {
-	struct manager *manager;
-	struct child *child;
-	manager_probed_fn done;
-	void *userdata;
-};
-
-static void on_probed(const struct child_answer *answer, void *userdata)
-{
-	struct probe *p = userdata;
-	struct manager *m = p->manager;
-	struct probe copy = *p;
-
-	fd_close(answer->fd);
-	p->child = NULL;
-	manager_probe_free(m);
-	copy.done(m, answer->error >= 0, copy.userdata);
-}
-
-void manager_probe_free(struct manager *m)
-{
-	if (m->probe)
-		child_cancel(m->probe->child);
-	free(m->probe);
-	m->probe = NULL;
-}
-
-/* With a device out the files may be out of reach, for it may hold them: then a child looks
- * first, which may hang. */
-int manager_probe_conf(struct manager *m, manager_probed_fn done, void *userdata)
-{
-	struct probe *p;
-	int r;
-
-	if (!manager_any_out(m)) {
-		done(m, true, userdata);
-		return 0;
-	}
-	p = malloc(sizeof(*p));
-	if (!p)
-		return -ENOMEM;
-	*p = (struct probe){ .manager = m, .done = done, .userdata = userdata };
-	r = child_start(m->event, &(struct child_spec){
-				.what = "configuration", .run = probe_main, .arg = m,
-				.sandbox = m->sandbox, .role = SANDBOX_READ,
-				.limit_usec = PROBE_LIMIT_USEC },
-			on_probed, p, &p->child);
-	if (r < 0)
-		free(p);
-	else
-		m->probe = p;
-	return r;
-}
-
 static int on_again(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct manager *m = userdata;
@@ -148,16 +71,17 @@ static int on_again(sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
-/* Out of memory or of processes: what is attached needs us nevertheless. */
+/* What is attached needs us nevertheless: out of memory or of processes, or the files do not
+ * come.  When they may be on a device that is away, its return is waited for. */
 static void load_later(struct manager *m, int error)
 {
 	int r;
 
 	if (!m->load_failed)
-		log_error("cannot read the configuration now: %s; it is tried again each second",
-			  strerror(-error));
+		log_error("cannot read the configuration now: %s; it is tried again until it can "
+			  "be", conf_fetch_strerror(error));
 	m->load_failed = true;
-	if (m->load_timer)
+	if (m->load_timer || (error == -ETIMEDOUT && manager_any_out(m)))
 		return;
 	r = sd_event_add_time_relative(m->event, &m->load_timer, CLOCK_MONOTONIC, AGAIN_USEC,
 				       USEC_PER_MSEC, on_again, m);
@@ -165,38 +89,31 @@ static void load_later(struct manager *m, int error)
 		log_error("cannot plan to read the configuration again: %s", strerror(-r));
 }
 
-static void load_readable(struct manager *m, bool readable, void *userdata)
+static void loaded(struct manager *m, int r, struct conf *fresh, void *userdata)
 {
-	int r;
-
-	if (!readable) {
-		log_warning("the configuration cannot be read while a device is without its "
-			    "server: it is read when all are back");
+	m->loading = false;
+	if (r == -ECANCELED)
 		return;
-	}
-	m->conf_readable = true;
-	r = manager_read_conf(m);
-	m->conf_readable = false;
 	if (r < 0) {
 		load_later(m, r);
 		return;
 	}
+	manager_set_conf(m, fresh);
 	m->load_due = m->load_failed = false;
 	load(m);
 }
 
 void manager_load_due(struct manager *m)
 {
-	if (m->load_due && !m->probe && !manager_any_out(m))
+	if (m->load_due && !m->loading && !manager_any_out(m))
 		manager_load(m);
 }
 
 void manager_load(struct manager *m)
 {
-	int r;
-
 	m->load_due = true;
-	r = m->probe ? -EBUSY : manager_probe_conf(m, load_readable, NULL);
-	if (r < 0)
-		load_later(m, r);
+	if (m->loading)
+		return;
+	m->loading = true;
+	conf_fetch(m, loaded, NULL);
 }

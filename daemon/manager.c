@@ -9,6 +9,7 @@
 #include "daemon/disposal.h"
 #include "daemon/event.h"
 #include "daemon/fdstore.h"
+#include "daemon/fetch.h"
 #include "daemon/inherit.h"
 #include "daemon/link.h"
 #include "daemon/naming.h"
@@ -386,7 +387,7 @@ void manager_free(struct manager *m)
 	connectors_free(m->connectors);
 	sandbox_free(m->sandbox);
 	fd_close(m->relay_marks);
-	manager_probe_free(m);
+	conf_fetch_free(m);
 	sd_event_source_disable_unref(m->load_timer);
 	reload_free(m->reload);
 	free(m->reports);
@@ -396,17 +397,8 @@ void manager_free(struct manager *m)
 	free(m);
 }
 
-int manager_read_conf(struct manager *m)
+void manager_set_conf(struct manager *m, struct conf *fresh)
 {
-	struct conf *fresh;
-	int r;
-
-	if (manager_any_out(m) && !m->conf_readable)
-		return 0;
-	r = conf_read(m->options.config, m->options.nbdtab, &fresh);
-	if (r < 0)
-		return r;
 	conf_free(m->conf);
 	m->conf = fresh;
-	return 0;
 }

@@ -69,9 +69,10 @@ struct manager {
 	struct followers *followers;	/* of news; NULL: nobody has been one */
 	struct reports *reports;	/* what was found at the start and left alone, … */
 	bool reports_left_out;		/* … not all of it */
-	struct probe *probe;		/* sees whether the files can be read */
+	struct fetch *fetch;		/* reads the files; NULL: nobody has asked yet */
 	struct reload *reload;		/* under way */
-	bool load_due, conf_readable;
+	bool load_due, loading;		/* the files; one asks for them */
+	bool reloading;			/* another does */
 	bool load_failed;		/* out of memory, or the like: … */
 	sd_event_source *load_timer;	/* … then it is tried again */
 	sd_event_source *clock;		/* resume.h */
@@ -95,13 +96,6 @@ void manager_load_due(struct manager *m);
 /* One of the files, unless it was taken over. */
 void manager_load_device(struct manager *m, const struct conf_device *c);
 
-/* Call DONE, at once or later, when it is known whether the files can be read without a wait
- * for a device that is away.  One at a time: m->probe.  0 or -errno. */
-typedef void (*manager_probed_fn)(struct manager *m, bool readable, void *userdata);
-_must_check_ int manager_probe_conf(struct manager *m, manager_probed_fn done,
-				    void *userdata);
-void manager_probe_free(struct manager *m);
-
 /* By a name alone; or by that or nbdN or /dev/nbdN, for those who may mean either. */
 struct device *manager_find_named(struct manager *m, const char *name);
 struct device *manager_find(struct manager *m, const char *name_or_device);
@@ -112,9 +106,8 @@ int manager_add(struct manager *m, struct device *d);
 void manager_remove(struct manager *m, struct device *d);
 /* Was this device, which is not attached now, detached because somebody asked for it? */
 bool manager_was_detached(const struct manager *m, const char *device);
-/* Read the files anew, unless a device is out, which might be the one that holds them.  0 or
- * -errno; then what was read before stays. */
-int manager_read_conf(struct manager *m);
+/* What the files say from now on. */
+void manager_set_conf(struct manager *m, struct conf *fresh);
 /* The lowest index above AFTER (-1) that neither the kernel, nor the registry, nor a device
  * of the files uses. */
 int manager_free_index(struct manager *m, int after);

@@ -8,6 +8,7 @@
 #include "daemon/control.h"
 #include "daemon/device_tls.h"
 #include "daemon/event.h"
+#include "daemon/fetch.h"
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/move.h"
@@ -340,8 +341,7 @@ static void apply(struct manager *m, struct conf *fresh, struct varlink_call *ca
 		refuse(call, "out of memory");
 		return;
 	}
-	conf_free(m->conf);
-	m->conf = fresh;
+	manager_set_conf(m, fresh);
 	*r = (struct reload){ .manager = m, .call = call, .pending = 1,
 			      .rows = json_object_new_array() };
 	m->reload = r;
@@ -354,20 +354,16 @@ static void apply(struct manager *m, struct conf *fresh, struct varlink_call *ca
 	release(r);
 }
 
-static void on_readable(struct manager *m, bool readable, void *userdata)
+static void on_fetched(struct manager *m, int r, struct conf *fresh, void *userdata)
 {
 	struct varlink_call *call = userdata;
-	struct conf *fresh;
-	int r;
+	char why[256];
 
-	if (!readable) {
-		refuse(call, "the configuration cannot be read while a device is without its "
-		       "server");
-		return;
-	}
-	r = conf_read(m->options.config, m->options.nbdtab, &fresh);
+	m->reloading = false;
 	if (r < 0) {
-		refuse(call, strerror(-r));
+		snprintf(why, sizeof(why), "the configuration cannot be read now: %s",
+			 conf_fetch_strerror(r));
+		refuse(call, why);
 	} else if (broken(fresh)) {
 		refuse_files(call, fresh);
 		conf_free(fresh);
@@ -378,10 +374,12 @@ static void on_readable(struct manager *m, bool readable, void *userdata)
 
 void reload_begin(struct manager *m, struct varlink_call *call)
 {
-	if (m->reload || m->probe)
+	if (m->reload || m->reloading) {
 		refuse(call, "another reload is under way");
-	else if (manager_probe_conf(m, on_readable, call) < 0)
-		refuse(call, "cannot start a process");
+		return;
+	}
+	m->reloading = true;
+	conf_fetch(m, on_fetched, call);
 }
 
 void control_method_reload(struct varlink_call *call, struct json_object *params,

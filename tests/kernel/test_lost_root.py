@@ -141,6 +141,23 @@ def lose_it(guest, m, server, pattern):
     assert dirtier.wait(30) == churn.wait(60) == 0
 
 
+def read_files_of_a_server_that_hangs(guest, m, server):
+    """The link lives, and nobody knows yet that the root is away: a process hangs for nbdd."""
+    drop_caches(guest)
+    server.stop()
+    guest.kill(m.pid, signal.SIGHUP)
+    asked = guest.spawn(m.daemon.ctl_argv('attach', 'nothing'))
+    wait_until(lambda: ('configuration', 'D') in guest.children(m.pid).values(), 20)
+    assert asked.wait(30) and 'nothing' in asked.output
+    wait_until(lambda: 'cannot be read now' in m.daemon.log(), 20)
+    server.kill()
+    wait_both(m, 'reconnecting')
+    server.start()
+    wait_both(m, 'connected')
+    # The one that hung may be there until what it waits for is sent again.
+    wait_until(lambda: m.daemon.ctl('reload', check=False).rc == 0, 20, 'a reload')
+
+
 def lose_nbdd_too(m, server):
     """Killed now, it can only be started from elsewhere."""
     server.kill()
@@ -161,10 +178,15 @@ def test_nbdd_reconnects_the_root_that_it_is_on(guest, certificates):
         guest.python('tests.kernel.opens:watch', filesystems=[AT, EXPORTS, *FILESYSTEMS])
         writer = Workload(guest, f'{AT}/root/file', size='16M', busy=True).start()
         take_memory(guest)
+        # What it has forked to take over made its pages those of two processes.
+        wait_until(lambda: set(n for n, _ in guest.children(m.pid).values()) <=
+                   {'keeper', 'spawner'})
+        assert [m.attempts() for _ in range(20)] == [0] * 20
         faults = m.faults()
         assert [m.attempts() for _ in range(20)] == [0] * 20
         assert m.faults() == faults, 'none without a fork'
         lose_it(guest, m, server, pattern)
+        read_files_of_a_server_that_hangs(guest, m, server)
         lose_nbdd_too(m, server)
         writer.wait_flowing(30)
         writer.finish()

@@ -143,8 +143,12 @@ TEST(a_configuration_that_cannot_be_looked_at_is_looked_at_again)
 	CHECK_INT(fake.forked, 1);
 	CHECK(m->load_due);
 	run_until(m, &fake.forked, 2);
-	/* It is back, and nobody needs to look. */
+	/* A device that is there may hang. */
 	away.state = STATE_CONNECTED;
+	manager_load_due(m);
+	CHECK_INT(fake.forked, 3);
+	CHECK_INT(fake.read, 0);
+	m->n_devices = 0;
 	fake.read = 1;
 	manager_load_due(m);
 	CHECK_INT(fake.read, 2);
