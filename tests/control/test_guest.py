@@ -14,6 +14,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.paths import BUILD, NBDCTL, ROOT
 from tests.harness.servers import Nbdkit
 from tests.harness.wait import Stopwatch, wait_until
+from tests.kernel.cost import descriptors
 
 pytestmark = pytest.mark.guest
 USERS = {p.pw_name: p.pw_uid for p in pwd.getpwall()}
@@ -391,7 +392,8 @@ def disposing(guest):
 def test_descriptors_that_a_user_sends_hold_nbdd_up_nowhere(guest, daemon, server):
     """The last close of each waits for years: nbdd's own must not be that."""
     daemon.attach(server.uri, name='a')
-    own = len(guest.list(f'/proc/{daemon.pid}/fd'))
+    wait_until(lambda: not guest.children(daemon.pid))
+    own = descriptors(guest, daemon.pid)
     ways = ['with_a_byte', 'out_of_band', 'left_unread']
     for clients, said in (0, 'it sent a descriptor'), (224, 'refused a client'):
         sent = guest.python('tests.control.rights:send', path=daemon.socket, pid=daemon.pid,
