@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "daemon/child.h"
 #include "daemon/log.h"
@@ -12,12 +14,17 @@
 #include "lib/util/fd.h"
 
 #define BEGIN_LIMIT_USEC	(10 * USEC_PER_SEC)
+#define LEAVE_LIMIT_MSEC	1000
 #define AGAIN_USEC		USEC_PER_SEC
+/* By then other children, forked when nbdd had a socket open, have closed what they inherited:
+ * the last of these would be a connector's or an errand's. */
+#define HELD_USEC		(2 * USEC_PER_SEC)
 
 struct waste {
 	struct disposal *all;
-	int sock;			/* -1: a free place */
+	int sock;			/* -1: its child alone has it, or it is a free place */
 	struct child *child;		/* that is to have it, or NULL */
+	uint64_t held_usec;		/* since when that alone has it */
 };
 
 struct disposal {
@@ -52,27 +59,37 @@ static void hold(int sock, int kept, void *arg)
 static void on_held(const struct child_answer *answer, void *userdata)
 {
 	struct waste *w = userdata;
-	struct child *child = w->child;
 
 	fd_close(answer->fd);
-	w->child = NULL;
-	if (answer->error)		/* it has ended; another will be made */
+	if (!answer->error) {
+		w->sock = fd_close(w->sock);
+		w->held_usec = now_usec();
 		return;
-	w->sock = fd_close(w->sock);
+	}
+	/* It has ended: with the socket, or another will be made. */
+	w->child = NULL;
+	w->all->n -= w->sock < 0;
+}
+
+static void end(struct waste *w)
+{
+	w->child = child_cancel(w->child);
 	w->all->n--;
-	child_cancel(child);
+}
+
+static struct child_spec spec_of(struct waste *w)
+{
+	return (struct child_spec){
+		.what = "dispose", .sandbox = w->all->sandbox, .role = SANDBOX_DISPOSE,
+		.prepare = prepare, .run = hold, .arg = w, .limit_usec = BEGIN_LIMIT_USEC,
+		/* It answers once, and is ended by the cancelling: not before. */
+		.answers = 2, .alive = &w->all->n_children };
 }
 
 static void begin(struct waste *w)
 {
-	struct disposal *d = w->all;
-	/* It answers once, and is ended by the cancelling: not before. */
-	int r = child_start(d->event, &(struct child_spec){
-				.what = "dispose", .sandbox = d->sandbox,
-				.role = SANDBOX_DISPOSE, .prepare = prepare, .run = hold,
-				.arg = w, .limit_usec = BEGIN_LIMIT_USEC, .answers = 2,
-				.alive = &d->n_children },
-			    on_held, w, &w->child);
+	struct child_spec spec = spec_of(w);
+	int r = child_start(w->all->event, &spec, on_held, w, &w->child);
 
 	if (r < 0) {
 		w->child = NULL;
@@ -80,11 +97,22 @@ static void begin(struct waste *w)
 	}
 }
 
-static void begin_all(struct disposal *d, unsigned max)
+static bool waits(const struct waste *w)
 {
-	for (size_t i = 0; i < DISPOSAL_SOCKETS_MAX && d->n_children < max; i++)
-		if (d->waste[i].sock >= 0 && !d->waste[i].child)
-			begin(&d->waste[i]);
+	return w->sock >= 0 && !w->child;
+}
+
+static bool is_held(const struct waste *w)
+{
+	return w->sock < 0 && w->child && now_usec() >= w->held_usec + HELD_USEC;
+}
+
+static void go_on(struct disposal *d, struct waste *w)
+{
+	if (is_held(w))
+		end(w);
+	else if (waits(w) && d->n_children < DISPOSAL_CHILDREN_MAX)
+		begin(w);
 }
 
 static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
@@ -92,7 +120,8 @@ static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
 	struct disposal *d = userdata;
 	int r;
 
-	begin_all(d, DISPOSAL_CHILDREN_MAX);
+	for (size_t i = 0; i < DISPOSAL_SOCKETS_MAX; i++)
+		go_on(d, &d->waste[i]);
 	if (!d->n)
 		return 0;
 	r = sd_event_source_set_time_relative(source, AGAIN_USEC);
@@ -122,11 +151,31 @@ int disposal_new(sd_event *event, const struct sandbox *sandbox, struct disposal
 	return 0;
 }
 
+/* In a loop that has ended nothing can be waited for, nor has to be: it is told of our end when
+ * our descriptors are closed. */
+static void leave(struct waste *w)
+{
+	struct child_spec spec = spec_of(w);
+	pid_t parent = getpid();
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return;
+	if (fork() == 0)
+		child_main(&spec, pair[1], parent);
+	fd_close(pair[1]);
+	/* Until then it has all of our descriptors. */
+	poll(&(struct pollfd){ .fd = pair[0], .events = POLLIN }, 1, LEAVE_LIMIT_MSEC);
+	fd_close(pair[0]);
+}
+
 void disposal_free(struct disposal *d)
 {
 	if (!d)
 		return;
-	begin_all(d, DISPOSAL_SOCKETS_MAX);
+	for (size_t i = 0; i < DISPOSAL_SOCKETS_MAX; i++)
+		if (waits(&d->waste[i]))
+			leave(&d->waste[i]);
 	sd_event_source_disable_unref(d->again);
 	free(d);
 }
@@ -141,15 +190,18 @@ void disposal_take(struct disposal *d, int sock)
 	/* Not among those that a child arranges for itself. */
 	int high = fcntl(sock, F_DUPFD_CLOEXEC, SANDBOX_FIRST_FD);
 	struct waste *w = d->waste;
+	int running = SD_EVENT_OFF;
 
 	if (high >= 0)
 		fd_close(sock);
-	while (w->sock >= 0)
+	while (w->sock >= 0 || w->child)
 		w++;
 	w->sock = high >= 0 ? high : sock;
 	d->n++;
-	if (d->n_children < DISPOSAL_CHILDREN_MAX)
-		begin(w);
+	go_on(d, w);
+	(void)sd_event_source_get_enabled(d->again, &running);
+	if (running != SD_EVENT_OFF)
+		return;
 	/* These fail only in a loop that has ended. */
 	(void)sd_event_source_set_time_relative(d->again, AGAIN_USEC);
 	(void)sd_event_source_set_enabled(d->again, SD_EVENT_ONESHOT);

@@ -84,20 +84,23 @@ def send(path, pid, ways, clients=0):
         os.kill(pid, signal.SIGCONT)
 
 
-def delete_file(file):
-    """FILE is deleted, and here is its last descriptor."""
-    fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    os.write(fd, bytes(4096))
-    os.unlink(file)
-    return fd
+def delete_files(files):
+    """FILES are deleted, and here is the last descriptor of each."""
+    fds = [os.open(file, os.O_RDWR | os.O_CREAT, 0o600) for file in files]
+    for fd, file in zip(fds, files):
+        os.write(fd, bytes(4096))
+        os.unlink(file)
+    return fds
 
 
-def send_deleted(path, fd):
+def send_deleted(path, fds):
+    """Each by a client of its own, as nobody."""
     os.seteuid(NOBODY)
     try:
-        KEPT.append(Varlink(path))
-        pass_on(KEPT[-1], fd)
-        os.close(fd)
+        for fd in fds:
+            KEPT.append(Varlink(path))
+            pass_on(KEPT[-1], fd)
+            os.close(fd)
     finally:
         os.seteuid(0)
 

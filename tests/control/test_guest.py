@@ -419,12 +419,19 @@ def test_a_deleted_file_on_a_device_that_is_away_holds_up_a_process_made_for_it(
     device = daemon.attach(server.uri, name='a')
     guest.run(['mkfs.ext4', '-q', device])
     guest.run(['mount', '-o', 'sync', device, '/mnt'])     # its deletion waits for the disk
-    fd = guest.python('tests.control.rights:delete_file', file='/mnt/file')
+    # More of them than processes at a time.
+    fds = guest.python('tests.control.rights:delete_files', files=[f'/mnt/{n}' for n in range(20)])
     server.kill()
     daemon.wait_state('a', 'reconnecting')
-    guest.python('tests.control.rights:send_deleted', path=daemon.socket, fd=fd)
-    wait_until(lambda: disposing(guest) == ['D'], 10)
+    guest.python('tests.control.rights:send_deleted', path=daemon.socket, fds=fds)
+    wait_until(lambda: disposing(guest) == 16 * ['D'], 20)
     answers_at_once(daemon, 'reconnecting')
+    # Its end waits for none of them, and so the next one does not.
+    own = daemon.pid
+    daemon.replace()
+    assert own not in guest.processes()
+    answers_at_once(daemon, 'reconnecting')
+    wait_until(lambda: disposing(guest) == 20 * ['D'], 20)
     server.start()
     daemon.wait_state('a', 'connected')
     wait_until(lambda: not disposing(guest), 10)

@@ -272,6 +272,17 @@ def test_garbage_in_a_loop_does_not_fill_the_log(server):
     assert len(server.process.output.splitlines()) <= 22     # two minutes' worth at most
 
 
+def test_a_descriptor_is_not_taken(server):
+    with server.connect() as c:
+        try:
+            socket.send_fds(c.sock, [b' '], [0])
+        except PermissionError:         # Linux 6.16 lets none in
+            assert c.call(*echo())['parameters']
+        else:
+            assert 'descriptor' in c.receive()['parameters']['message']
+            assert c.receive() is None
+
+
 def test_a_client_that_leaves_in_the_middle_harms_nobody(server):
     for part in (b'{', b'{"method":"io.nbdd.Test.Echo"', b'x' * 500000):
         with server.connect() as c:
