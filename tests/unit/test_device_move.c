@@ -107,7 +107,8 @@ static void fail_check(struct device *d)
 	CHECK_INT(d->state, STATE_RECONNECTING);
 }
 
-TEST(a_move_that_returns_leaves_io_the_time_that_it_had)
+/* One with dead-timeout=infinity, switched over to a server whose keys say 2 min. */
+static struct device *on_trial(void)
 {
 	struct device *d = connected(manager(), 1);
 	struct device_keys keys;
@@ -117,6 +118,13 @@ TEST(a_move_that_returns_leaves_io_the_time_that_it_had)
 	d->keys.dead_timeout_usec = USEC_INFINITY;
 	CHECK_INT(move_new(d, &keys, true, NULL, NULL), 0);
 	switch_over(d);
+	return d;
+}
+
+TEST(a_move_that_returns_leaves_io_the_time_that_it_had)
+{
+	struct device *d = on_trial();
+
 	/* What waits by then keeps what the kernel has at that time. */
 	CHECK_INT(asked(0).dead_timeout_sec, NBDK_DEAD_CONN_FOREVER);
 	end_job(0, 0);
@@ -129,14 +137,8 @@ TEST(a_move_that_returns_leaves_io_the_time_that_it_had)
 
 TEST(a_move_that_succeeds_gives_io_the_time_of_its_keys)
 {
-	struct device *d = connected(manager(), 1);
-	struct device_keys keys;
+	struct device *d = on_trial();
 
-	device_keys_init(&keys);
-	keys.dead_timeout_usec = 2 * USEC_PER_MINUTE;
-	d->keys.dead_timeout_usec = USEC_INFINITY;
-	CHECK_INT(move_new(d, &keys, true, NULL, NULL), 0);
-	switch_over(d);
 	end_job(0, 0);
 	end_errand(n_errands - 1, 0);
 	CHECK_INT(d->state, STATE_CONNECTED);
@@ -147,20 +149,14 @@ TEST(a_move_that_succeeds_gives_io_the_time_of_its_keys)
 
 TEST(a_move_stays_with_the_new_server_when_nobody_knows_whether_that_has_written)
 {
-	struct device *d = connected(manager(), 1);
-	struct device_keys keys;
+	struct device *d = on_trial();
 
-	device_keys_init(&keys);
-	keys.dead_timeout_usec = 2 * USEC_PER_MINUTE;
-	d->keys.dead_timeout_usec = USEC_INFINITY;
-	CHECK_INT(move_new(d, &keys, true, NULL, NULL), 0);
-	switch_over(d);
 	end_job(0, 0);
 	end_errand(n_errands - 1, -EIO);
 	device_event(d, EV_LINK_DEAD, NULL);
 	device_event(d, EV_LINK_DEAD, NULL);
 	end_errand(n_errands - 1, -ETIMEDOUT);	/* the queue is locked */
-	CHECK_INT(d->keys.dead_timeout_usec, keys.dead_timeout_usec);
+	CHECK_INT(d->keys.dead_timeout_usec, 2 * USEC_PER_MINUTE);
 }
 
 TEST(a_move_that_stays_in_spite_of_a_failure_has_its_timeout)
