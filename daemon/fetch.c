@@ -11,7 +11,7 @@
 #include "lib/util/clock.h"
 #include "lib/util/fd.h"
 
-#define FETCH_LIMIT_USEC (5 * USEC_PER_SEC)
+#define FETCH_LIMIT_USEC (15 * USEC_PER_SEC)
 #define ERRNO_MAX 4095
 
 /* A file as the child has found it. */

@@ -124,7 +124,9 @@ def test_with_size_change_grow_a_larger_export_grows_the_device(guest, daemon):
         server.start()
         wait_until(lambda: guest.block(device[8:], 'size') == str(96 << 11), 10,
                    'the device to grow')
-        assert daemon.wait_state('grow', 'connected')['size'] == 96 << 20
+        # The kernel has it first.
+        wait_until(lambda: daemon.status('grow')['size'] == 96 << 20, 10)
+        daemon.wait_state('grow', 'connected')
         writer.wait_flowing(5)
         writer.finish()
         daemon.detach('grow')
