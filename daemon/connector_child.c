@@ -298,9 +298,12 @@ static void go_on(const struct connector_job *job, int sock, size_t i, struct ta
 static void not_dialled(struct connect_answer *a, const struct server *s, int error,
 			bool others_are)
 {
-	a->error = error;
-	a->failure = error == ETIMEDOUT && others_are ? FAILURE_SOON : classify(error);
-	snprintf(a->message, sizeof(a->message), "%s: connect: %s", s->label, strerror(error));
+	char text[64];
+
+	snprintf(text, sizeof(text), "connect: %s", strerror(error));
+	answer_error(a, s, error, text);
+	if (error == ETIMEDOUT && others_are)
+		a->failure = FAILURE_SOON;
 }
 
 /* They are all of one server. */

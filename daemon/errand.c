@@ -19,12 +19,12 @@
 #define SETTINGS_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define READ_LIMIT_USEC		(60 * USEC_PER_SEC)
 #define FLUSH_LIMIT_USEC	(60 * USEC_PER_SEC)
-#define CLAIM_LIMIT_USEC	(2 * USEC_PER_SEC)
-#define CLOSE_LIMIT_USEC	(5 * USEC_PER_SEC)
+#define CLAIM_LIMIT_USEC	(10 * USEC_PER_SEC)
+#define CLOSE_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define DIGESTS_LIMIT_USEC	(20 * USEC_PER_SEC)
 #define HASTEN_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define MOVED_LIMIT_USEC	(15 * USEC_PER_SEC)
-#define COUNTS_LIMIT_USEC	(2 * USEC_PER_SEC)
+#define COUNTS_LIMIT_USEC	(10 * USEC_PER_SEC)
 
 #define TUNING_MAX	32	/* d->tuning of all: they may be taken over at once */
 
@@ -262,18 +262,32 @@ int errand_settings(struct device *d, struct errand **slot, errand_done_fn done)
 	return start(d, slot, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
 }
 
+static size_t tuning_room(const struct manager *m)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->n_devices; i++)
+		n += m->devices[i]->tuning != NULL;
+	return TUNING_MAX - MIN(n, (size_t)TUNING_MAX);
+}
+
 /* The next in the list that wait for their turn; one that has failed, and comes before, waits
  * for its next connection. */
 static void go_on_after(const struct device *d)
 {
 	struct manager *m = d->manager;
-	size_t i = 0;
+	size_t i = 0, room = tuning_room(m);
 
 	while (i < m->n_devices && m->devices[i] != d)
 		i++;
-	while (++i < m->n_devices)
-		if (m->devices[i]->settings_due)
-			links_restore(m->devices[i]);
+	while (room && ++i < m->n_devices) {
+		struct device *next = m->devices[i];
+
+		if (!next->settings_due || next->tuning)
+			continue;
+		links_restore(next);
+		room -= next->tuning != NULL;
+	}
 }
 
 static void on_settings(struct device *d, const struct errand_result *result)
@@ -285,19 +299,10 @@ static void on_settings(struct device *d, const struct errand_result *result)
 	go_on_after(d);
 }
 
-static bool tuning_is_full(const struct manager *m)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < m->n_devices; i++)
-		n += m->devices[i]->tuning != NULL;
-	return n >= TUNING_MAX;
-}
-
 void errand_settings_due(struct device *d)
 {
 	if (d->settings_due && !d->tuning && device_links_alive(d) &&
-	    !tuning_is_full(d->manager) && errand_settings(d, &d->tuning, on_settings) < 0)
+	    tuning_room(d->manager) && errand_settings(d, &d->tuning, on_settings) < 0)
 		device_log(d, LOG_WARNING, "cannot set up the device's queue now");
 }
 

@@ -200,13 +200,15 @@ static int in_charge(const struct handover *h)
 static void go(struct handover *h, struct passing *p)
 {
 	char text[64];
+	int pid;
 	int r = passing_say(h->sock, "GO", "on");
 
 	if (r >= 0)
 		r = await(h, "RUNNING", p);
 	if (r >= 0 && passing_peer_dead(h->peer, 0))
 		r = -ESRCH;
-	if (r < 0 && in_charge(h) == h->peer_pid &&
+	pid = in_charge(h);
+	if (r < 0 && pid == h->peer_pid &&
 	    (passing_peer_dead(h->peer, 0) || kill_successor(h))) {
 		while (!passing_peer_dead(h->peer, DEATH_USEC))
 			log_error("process %d does not die", h->peer_pid);
@@ -214,8 +216,8 @@ static void go(struct handover *h, struct passing *p)
 		let_go(h);
 		return;
 	}
-	log_notice("process %d has taken over: ending", in_charge(h));
-	snprintf(text, sizeof(text), "MAINPID=%d", in_charge(h));
+	log_notice("process %d has taken over: ending", pid);
+	snprintf(text, sizeof(text), "MAINPID=%d", pid);
 	(void)notify_send(h->m->notify, text);
 	sd_event_exit(h->m->event, 0);
 	/* The connection ends with us, which is the successor's sign. */

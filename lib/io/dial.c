@@ -228,20 +228,24 @@ struct dials {
 	struct dial *dials[DIAL_SEVERAL_MAX];
 	int *fds;
 	size_t n, connected;
+	struct pollfd polled[DIAL_SEVERAL_MAX * DIAL_ATTEMPTS_MAX];	/* of each that goes on */
 };
 
 /* Whether any goes on. */
 static bool step_all(struct dials *all)
 {
+	const struct pollfd *ready = all->polled;
 	bool going = false;
 	int family;
 
 	for (size_t i = 0; i < all->n; i++) {
 		int *fd = &all->fds[i];
+		size_t n = all->dials[i] ? all->dials[i]->n_attempts : 0;
 
 		if (*fd != -EAGAIN)
 			continue;
-		*fd = dial_step(all->dials[i], NULL, &family);
+		*fd = dial_step(all->dials[i], ready, &family);
+		ready += n;
 		if (*fd >= 0 && fd_set_nonblock(*fd, false) < 0) {
 			fd_close(*fd);
 			*fd = -EINVAL;
@@ -253,18 +257,18 @@ static bool step_all(struct dials *all)
 }
 
 /* Until one of them has something to do, or it is UNTIL_USEC. */
-static int wait_all(const struct dials *all, uint64_t until_usec)
+static int wait_all(struct dials *all, uint64_t until_usec)
 {
-	struct pollfd fds[DIAL_SEVERAL_MAX * DIAL_ATTEMPTS_MAX];
 	size_t n = 0;
 	uint64_t until;
 
 	for (size_t i = 0; i < all->n; i++)
 		if (all->fds[i] == -EAGAIN) {
-			n += dial_poll(all->dials[i], fds + n, &until);
+			n += dial_poll(all->dials[i], all->polled + n, &until);
 			until_usec = MIN(until, until_usec);
 		}
-	if (poll(fds, n, usec_poll_timeout(until_usec)) < 0 && errno != EINTR)
+	/* An interrupted call leaves them as dial_poll made them: nothing is ready. */
+	if (poll(all->polled, n, usec_poll_timeout(until_usec)) < 0 && errno != EINTR)
 		return -errno;
 	return 0;
 }

@@ -5,6 +5,7 @@ import pytest
 
 from tests.harness.daemon import Daemon
 from tests.harness.wait import wait_until
+from tests.kernel.cost import descriptors
 from tests.kernel.disk import file_server
 
 pytestmark = pytest.mark.guest
@@ -99,7 +100,7 @@ class TestControl:
         assert answer is None or 'error' in answer
 
     def test_half_a_message_harms_nobody(self, guest, daemon):
-        fds = len(guest.proc_fds(daemon.pid))
+        fds = descriptors(guest, daemon.pid)
         for raw in ('{"method": "io.nbdd.Man', '{', '\0{"method"'):
             guest.python(CONTROL + 'ask', path=daemon.socket, raw=raw, half=True)
         assert daemon.status('kept')

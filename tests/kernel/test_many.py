@@ -150,8 +150,7 @@ def test_a_far_server_is_dialled_by_all_at_once(many):
     m.guest.run(['tc', 'qdisc', 'replace', 'dev', 'lo', 'root', 'netem', 'delay', '100ms',
                  'limit', '10000'])
     try:
-        m.server.kill()
-        m.server.start()
+        m.server.restart()
         watch = Stopwatch()
         m.wait_back(DEVICES)
         print(f'{DEVICES} devices back {watch():.2f} s after their far server listens again')
