@@ -10,6 +10,7 @@
 
 #include <libnbd.h>
 #include <nbdd.h>
+#include "daemon/ktls.h"
 #include "daemon/log.h"
 #include "daemon/tls_image.h"
 #include "lib/util/cleanup.h"
@@ -59,6 +60,8 @@ int connector_prepare(void *arg)
 		_exit(1);
 	}
 	given->work = job;
+	if (tls_plan_asks_kernel(&job->tasks[0].tls) && job->tasks[0].tls.load)
+		ktls_load();
 	return reach(job, given->kept);
 }
 

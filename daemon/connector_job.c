@@ -20,7 +20,7 @@ struct order {
 	char host[TARGET_HOST_MAX + 1];
 	char label[TARGET_HOST_MAX + 10];
 	uint64_t preinit_size;
-	uint32_t mode, kernel, verify_peer;
+	uint32_t mode, kernel, verify_peer, load;
 	uint32_t distrusted, has_hostname, has_priority, has_samples;
 	char distrust[TLS_WHY_MAX];
 	char hostname[TEXT_MAX + 1];
@@ -60,6 +60,7 @@ static int put_plan(struct order *o, const struct tls_plan *p)
 	o->mode = (uint32_t)p->mode;
 	o->kernel = p->kernel;
 	o->verify_peer = p->verify_peer;
+	o->load = p->load;
 	r = put(o->distrust, sizeof(o->distrust), p->distrust, &o->distrusted);
 	if (r >= 0)
 		r = put(o->hostname, sizeof(o->hostname), p->hostname, &o->has_hostname);
@@ -205,7 +206,8 @@ int connector_job_read(const struct job *from, struct connector_job **ret)
 				 .distrust = o->distrusted ? o->distrust : NULL,
 				 .hostname = o->has_hostname ? o->hostname : NULL,
 				 .priority = o->has_priority ? o->priority : NULL,
-				 .verify_peer = o->verify_peer != 0 } };
+				 .verify_peer = o->verify_peer != 0,
+				 .load = o->load != 0 } };
 	}
 	*ret = &u->job;
 	return 0;

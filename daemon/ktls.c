@@ -5,6 +5,7 @@
 #include <linux/tls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +16,8 @@
 #ifndef SOL_TLS
 #define SOL_TLS 282
 #endif
+
+#define OWN_SOCKET_MSEC	100
 
 union crypto_info {
 	struct tls_crypto_info info;
@@ -93,16 +96,53 @@ bool ktls_possible(int fd, char *why)
 	return true;
 }
 
-int ktls_start(int fd, const struct nbdd_tls_state *state, char *why)
+/* A TCP socket that is connected to itself, which needs nobody who listens; or -errno. */
+static int own_socket(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr *addr = (struct sockaddr *)&a;
+	socklen_t len = sizeof(a);
+
+	if (fd < 0 || bind(fd, addr, len) < 0 || getsockname(fd, addr, &len) < 0)
+		return -errno;
+	if (connect(fd, addr, len) < 0) {
+		struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+		if (errno != EINPROGRESS || poll(&p, 1, OWN_SOCKET_MSEC) <= 0)
+			return -ETIMEDOUT;
+	}
+	return STEAL_FD(fd);
+}
+
+void ktls_load(void)
+{
+	static const enum nbdd_tls_cipher ciphers[] = {
+		NBDD_TLS_AES_128_GCM, NBDD_TLS_AES_256_GCM, NBDD_TLS_CHACHA20_POLY1305 };
+	char why[TLS_WHY_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(ciphers); i++) {
+		_cleanup_close_ int fd = own_socket();
+		struct nbdd_tls_state s = { .version = TLS_1_3_VERSION, .cipher = ciphers[i] };
+
+		if (fd < 0 || !ktls_possible(fd, why))
+			return;
+		(void)set_direction(fd, TLS_TX, &s);
+	}
+}
+
+int ktls_start(int fd, const struct nbdd_tls_state *state, bool *ret_no_cipher, char *why)
 {
 	int r;
 
+	*ret_no_cipher = false;
 	if (!ktls_possible(fd, why))
 		return 1;
 	r = set_direction(fd, TLS_TX, state);
 	if (r < 0) {
 		snprintf(why, TLS_WHY_MAX, "it does not take this cipher: TLS_TX: %s",
 			 strerror(-r));
+		*ret_no_cipher = r != -ENOMEM;
 		return 1;
 	}
 	r = set_direction(fd, TLS_RX, state);

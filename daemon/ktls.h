@@ -11,9 +11,15 @@
  * TLS_WHY_MAX bytes is filled. */
 bool ktls_possible(int fd, char *why);
 
-/* Give both directions of FD to the kernel.  0; 1 when it cannot, and FD is as it was; or
- * -errno when FD is lost.  WHY, of TLS_WHY_MAX bytes, is filled unless it is 0. */
-_must_check_ int ktls_start(int fd, const struct nbdd_tls_state *state, char *why);
+/* Have the kernel load each cipher that it has, as its first use does by modprobe: later that
+ * may lie on a device that is away.  What it has not is not missed here. */
+void ktls_load(void);
+
+/* Give both directions of FD to the kernel.  0; 1 when it cannot, and FD is as it was, with
+ * *RET_NO_CIPHER when it would look for a module in vain each time; or -errno when FD is lost.
+ * WHY, of TLS_WHY_MAX bytes, is filled unless it is 0. */
+_must_check_ int ktls_start(int fd, const struct nbdd_tls_state *state, bool *ret_no_cipher,
+			    char *why);
 
 /* Read one block of the export through it, as the kernel's nbd driver will, and leave
  * nothing unread.  0; or -errno with WHY filled: of ktls_by_connection it is no fault of the

@@ -187,8 +187,12 @@ static void on_connector(const struct connector_result *result, void *userdata)
 	if (!l->candidate && (result->connection || result->failure == FAILURE_PERMANENT))
 		retry_server_answers(m, target_server(&d->target),
 				     result->connection);
-	if (result->connection)
+	if (result->connection) {
+		/* Each time it would ask modprobe again, which may be away. */
+		if (result->connection->tls.no_cipher)
+			ktls_distrust(d, result->connection->tls.why_not);
 		r = take_connection(l, result->connection);
+	}
 	if (r >= 0 && l->state == LINK_CONNECTING)
 		r = await_relay(l, result->digests);
 	if (r < 0)
@@ -230,6 +234,7 @@ int link_connect(struct link *l)
 	r = device_tls_ready(d, &tls);
 	if (r < 0)
 		return r;
+	tls.load = d->state == STATE_CONNECTING;
 	d->target.preinit_size = d->keys.preinit ? d->keys.size : 0;
 	r = connect_to(l, &d->target, &tls, d->keys.connect_timeout_usec, NULL);
 	d->queued |= r == -EAGAIN;

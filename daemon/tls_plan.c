@@ -72,13 +72,18 @@ static bool aes_in_hardware(void)
 #endif
 }
 
+bool tls_plan_asks_kernel(const struct tls_plan *p)
+{
+	return p->mode != LIBNBD_TLS_DISABLE && p->kernel != CONF_KERNEL_TLS_OFF && !p->distrust;
+}
+
 static const char *priority(const struct tls_plan *p, int fd)
 {
 	char why[TLS_WHY_MAX];
 
 	if (p->priority)
 		return p->priority;
-	if (p->kernel != CONF_KERNEL_TLS_OFF && !p->distrust && ktls_possible(fd, why))
+	if (tls_plan_asks_kernel(p) && ktls_possible(fd, why))
 		return KERNEL_PRIORITY;
 	return aes_in_hardware() ? RELAY_PRIORITY : KERNEL_PRIORITY;
 }
@@ -109,18 +114,19 @@ static void describe(const struct nbdd_tls_info *info, struct link_tls *ret)
 	memcpy(ret->peer, info->peer, sizeof(ret->peer));
 }
 
-/* 0 when the records are the kernel's; 1 when they are not and may stay so; or -errno with
- * WHY filled. */
+/* 0 when the records are the kernel's; 1 when they are not and may stay so; or -errno: with
+ * RET->why_not filled. */
 static int give_to_kernel(const struct tls_plan *p, int fd, const struct nbdd_tls_state *state,
-			  char *why)
+			  struct link_tls *ret)
 {
+	char *why = ret->why_not;
 	int r;
 
-	if (p->kernel == CONF_KERNEL_TLS_OFF || p->distrust) {
+	if (!tls_plan_asks_kernel(p)) {
 		snprintf(why, TLS_WHY_MAX, "%s", p->distrust ? p->distrust : "kernel-tls is off");
 		return 1;
 	}
-	r = ktls_start(fd, state, why);
+	r = ktls_start(fd, state, &ret->no_cipher, why);
 	return r == 1 && p->kernel == CONF_KERNEL_TLS_REQUIRE ? -ENOTSUP : r;
 }
 
@@ -139,7 +145,7 @@ int tls_plan_finish(const struct tls_plan *p, struct nbd_handle *h,
 	if (fd < 0)
 		return -1;
 	describe(&about, ret);
-	r = give_to_kernel(p, fd, &state, ret->why_not);
+	r = give_to_kernel(p, fd, &state, ret);
 	if (r == 1)
 		*ret_state = state;
 	explicit_bzero(&state, sizeof(state));
@@ -167,8 +173,19 @@ static void clean(char *text, size_t size)
 	memcpy(text, copy, strlen(copy) + 1);
 }
 
+/* Its byte may be any. */
+static void clean_bool(bool *b)
+{
+	unsigned char byte;
+
+	memcpy(&byte, b, sizeof(byte));
+	*b = byte != 0;
+}
+
 void link_tls_clean(struct link_tls *t)
 {
+	clean_bool(&t->in_kernel);
+	clean_bool(&t->no_cipher);
 	clean(t->cipher, sizeof(t->cipher));
 	clean(t->why_not, sizeof(t->why_not));
 	clean(t->peer, sizeof(t->peer));

@@ -20,6 +20,7 @@ struct tls_plan {
 	const char *hostname;		/* NULL: the server's own */
 	const char *priority;		/* NULL: by who will do the records */
 	bool verify_peer;
+	bool load;			/* the kernel may load its ciphers: nothing is away */
 	struct tls_secrets *secrets;	/* known, unless TLS is off */
 	struct tls_image *image;	/* in the connector: them */
 };
@@ -28,6 +29,7 @@ struct tls_plan {
 struct link_tls {
 	uint16_t version;		/* 0x0303: TLS 1.2, 0x0304: TLS 1.3; 0: not at all */
 	bool in_kernel;			/* else by a relay */
+	bool no_cipher;			/* the kernel has not this one */
 	char cipher[32];
 	char why_not[TLS_WHY_MAX];	/* in the kernel */
 	char peer[256];			/* names in the server's certificate */
@@ -38,6 +40,9 @@ bool tls_wanted(const struct device_keys *keys, const struct target *target);
 void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
 		   const struct target *target, struct tls_secrets *secrets,
 		   const char *distrust);
+
+/* Are the records to be the kernel's, if it can? */
+bool tls_plan_asks_kernel(const struct tls_plan *p);
 
 /* Set H up for a connection to SERVER over FD; CREDENTIALS must live until the handshake is
  * over.  0, or -1 with the library's error set. */

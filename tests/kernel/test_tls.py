@@ -238,3 +238,52 @@ def test_other_servers_work_with_the_kernels_tls(guest, daemon, at, kind):
         w.wait_flowing(15)
         w.finish()
         daemon.detach('interop')
+
+
+def only(cipher):
+    return f'NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+{cipher}'
+
+
+def restart_with(server, cipher):
+    """Also its process for each connection, which its kill leaves alone."""
+    server.process.kill(signal.SIGKILL, group=True)
+    server.restart(priority=only(cipher))
+
+
+def test_no_reconnection_waits_for_modprobe(boot):
+    """It may lie on the device that is away.  A cipher that the server has not used before was
+    loaded when the device was attached; one that the kernel has not is not asked for again."""
+    guest = boot()
+    at = install(guest)
+    asked = '/tmp/asked'
+    guest.write('/tmp/modprobe', f'#!/bin/sh\necho "$@" >> {asked}\n')
+    guest.run(['chmod', '755', '/tmp/modprobe'])
+    guest.write('/proc/sys/kernel/modprobe', '/tmp/modprobe')
+    module = next(line for line in (guest.path / 'modules').read_text().splitlines()
+                  if 'chacha20poly1305' in line).strip()
+    chacha = 'crypto-rfc7539(chacha20,poly1305)'
+    guest.run(['busybox', 'rmmod', 'chacha20poly1305'])
+    with Daemon(guest) as daemon, \
+            Misbehaving(guest, at, 'disk', only('CHACHA20-POLY1305')) as server:
+        attach(daemon, server, at, 'lacks', kernel_tls='auto')
+        tls = daemon.status('lacks')['tls']
+        assert not tls['in_kernel'] and tls['why_not_in_kernel'] == \
+            'it does not take this cipher: TLS_TX: No such file or directory'
+        assert chacha in guest.read(asked)
+        guest.write(asked, '')
+        outage(daemon, 'lacks', 1, lambda: restart_with(server, 'CHACHA20-POLY1305'))
+        assert daemon.wait_state('lacks', 'connected')['tls'] == tls
+        assert guest.read(asked) == ''
+        daemon.detach('lacks')
+
+        guest.run(['busybox', 'insmod', module])
+        restart_with(server, 'AES-256-GCM')
+        attach(daemon, server, at, 'other')
+        assert daemon.status('other')['tls']['cipher'] == 'AES-256-GCM'
+        assert chacha in guest.read(asked)
+        guest.write(asked, '')
+        outage(daemon, 'other', 1, lambda: restart_with(server, 'CHACHA20-POLY1305'))
+        tls = daemon.wait_state('other', 'connected')['tls']
+        assert tls['cipher'] == 'CHACHA20-POLY1305' and tls['in_kernel']
+        assert guest.read(asked) == ''
+        daemon.detach('other')
