@@ -16,6 +16,7 @@ from tests.faults import faults
 from tests.harness.paths import ROOT
 from tests.harness.servers import QemuNbd
 from tests.harness.service import Service
+from tests.harness.split import Connections, known_users, of_a_user
 from tests.harness.wait import Stopwatch, wait_until
 from tests.harness.workload import Workload
 from tests.kernel.cost import Cost, all_connected
@@ -32,12 +33,33 @@ BACK = 60               # seconds after which all must be well again
 RSS_GROWTH = 2048       # kB, over all faults
 
 
+class Split(Service):
+    """As a user, which lets `nbdd --serve=connections` make its connections."""
+
+    @property
+    def keeper(self):
+        return self.connections.pid
+
+    @property
+    def spawner(self):
+        return next(iter(self.connections.spawners()), None)
+
+    @classmethod
+    def enter(cls, guest, stack):
+        stack.enter_context(known_users(guest))
+        self = of_a_user(cls, guest)
+        self.connections = Connections(guest, f'{self.runtime_dir}-connect').start()
+        stack.callback(self.connections.stop)
+        return stack.enter_context(self)
+
+
 class World:
     """A guest with devices of every kind, each written to and read back all the time."""
 
-    def __init__(self, guest, stack):
+    def __init__(self, guest, stack, as_user):
         self.guest = guest
-        self.daemon = stack.enter_context(Service(guest))
+        self.daemon = Split.enter(guest, stack) if as_user else \
+            stack.enter_context(Service(guest))
         # A device with a filesystem; qemu-nbd can be asked to end without an I/O error.
         self.polite = stack.enter_context(stoppable_server(guest, 'polite'))
         proxied = stack.enter_context(file_server(guest, 'proxied'))
@@ -139,11 +161,11 @@ def play(world, seed, seconds):
     return seen
 
 
-def run(boot, seed, seconds):
+def run(boot, seed, seconds, as_user):
     print(f'NBDD_FAULTS_SEED={seed}')
     guest = boot(memory='512M', modules=('unix_diag', 'sch_netem'))
     with contextlib.ExitStack() as stack:
-        world = World(guest, stack)
+        world = World(guest, stack, as_user)
         seen = play(world, seed, seconds)
         world.finish()
         for device in world.devices.values():
@@ -152,13 +174,18 @@ def run(boot, seed, seconds):
     return seen
 
 
-def test_faults_lose_nothing(boot):
-    assert len(run(boot, GIVEN or USUAL, SHORT)) >= 3 or ONLY
+WHO = pytest.mark.parametrize('as_user', [False, True], ids=['root', 'user'])
+
+
+@WHO
+def test_faults_lose_nothing(boot, as_user):
+    assert len(run(boot, GIVEN or USUAL, SHORT, as_user)) >= 3 or ONLY
 
 
 @pytest.mark.soak
-def test_half_an_hour_of_faults_loses_nothing(boot):
-    seen = run(boot, GIVEN or random.randrange(1 << 32), LONG)
+@WHO
+def test_half_an_hour_of_faults_loses_nothing(boot, as_user):
+    seen = run(boot, GIVEN or random.randrange(1 << 32), LONG, as_user)
     assert LONG < 600 or ONLY or set(seen) == {f.name for f in faults.FAULTS}
 
 

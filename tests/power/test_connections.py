@@ -5,8 +5,9 @@ import signal
 import pytest
 
 from tests.harness.daemon import Daemon
-from tests.harness.paths import HARNESS, NBDD
+from tests.harness.paths import NBDD
 from tests.harness.script import Scripted
+from tests.harness.split import DAEMON, KEEPS, SERVICE, Connections, known_users, of_a_user, user
 from tests.harness.wait import wait_until
 from tests.harness.workload import Workload
 from tests.kernel.disk import file_server
@@ -15,72 +16,22 @@ from tests.power.test_processes import has_gone, outage
 
 pytestmark = pytest.mark.guest
 
-DAEMON, SERVICE = 61234, 61235          # nbdd-daemon and nbdd in the guest
-KEEPS = '+sys_admin,+net_admin,+dac_override,+dac_read_search,+sys_resource'
 CLIENTS = 8                             # SPAWNER_CLIENTS_MAX
 # PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE of linux/sched.h: what PR_SET_IO_FLUSHER sets.
 IO_FLUSHER = 0x180000
 AT_ONCE = {'reconnect_delay_max': '200ms'}
 
 
-def user(uid, capabilities):
-    """The command that makes another one UID's, with these and no others."""
-    return ['/usr/bin/setpriv', f'--reuid={uid}', f'--regid={uid}', '--clear-groups',
-            '--no-new-privs', f'--inh-caps=-all,{capabilities}',
-            f'--ambient-caps=-all,{capabilities}', f'--bounding-set=-all,{capabilities}']
-
-
-class Connections:
-    """The service as systemd has it."""
-
-    def __init__(self, guest, path):
-        self.guest, self.path, self.process = guest, path, None
-
-    def start(self):
-        self.process = self.guest.spawn(
-            ['/usr/bin/python3', '-B', '-E', '-s', HARNESS / 'activated.py', self.path, DAEMON,
-             *user(SERVICE, '+sys_resource'), NBDD, '--serve=connections'])
-        self.wait_ready(1)
-        return self
-
-    def wait_ready(self, number):
-        wait_until(lambda: self.process.output.count('activated: ready') >= number, 20,
-                   'the service')
-
-    @property
-    def pid(self):
-        return int(re.findall(r'^activated: started (\d+)', self.process.output, re.M)[-1])
-
-    def kill(self):
-        """By -9; back when the next one is ready."""
-        before = self.process.output.count('activated: ready')
-        self.guest.kill(self.pid, signal.SIGKILL)
-        self.wait_ready(before + 1)
-
-    def spawners(self):
-        return [p for p, (name, state, parent) in self.guest.processes().items()
-                if (name, parent) == ('spawner', self.pid) and state != 'Z']
-
-    def stop(self):
-        self.process.kill(signal.SIGTERM)
-        self.process.wait(20)
-
-
 @pytest.fixture(scope='module')
 def users(guest):
-    guest.write(f'{guest.path}/passwd', open('/etc/passwd').read() +
-                f'nbdd-daemon:x:{DAEMON}:{DAEMON}::/:/usr/sbin/nologin\n')
-    guest.sh(f'mount --bind {guest.path}/passwd /etc/passwd')
-    yield guest
-    guest.run(['umount', '/etc/passwd'])
+    with known_users(guest):
+        yield guest
 
 
 @pytest.fixture
 def daemon(users):
     """An nbdd that is not root, and has no service yet."""
-    d = Daemon(users, wrapper=user(DAEMON, KEEPS))
-    users.sh(f'mkdir -p {d.runtime_dir}; chown {DAEMON}:{DAEMON} {d.runtime_dir}')
-    with d:
+    with of_a_user(Daemon, users) as d:
         yield d
 
 

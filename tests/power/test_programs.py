@@ -11,8 +11,9 @@ import pytest
 from tests.harness.daemon import Daemon
 from tests.harness.paths import NBDD
 from tests.harness.servers import Nbdkit
+from tests.harness.split import DAEMON, KEEPS, Connections, user
 from tests.harness.wait import Stopwatch, wait_until
-from tests.power.test_connections import DAEMON, KEEPS, Connections, user, users
+from tests.power.test_connections import users
 
 pytestmark = pytest.mark.guest
 
