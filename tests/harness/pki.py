@@ -2,6 +2,9 @@
 import shutil
 import subprocess
 
+# The clock of a guest on a busy machine falls behind that of its host, where they are made.
+LONG_AGO = '2020-01-01 00:00:00'
+
 
 class Authority:
     """A CA in a directory; certificates that it signs."""
@@ -13,7 +16,7 @@ class Authority:
         self.tool('--generate-self-signed', '--load-privkey', path / 'ca-key.pem',
                   '--outfile', path / 'ca-cert.pem',
                   info=[f'cn = {name}', 'ca', 'cert_signing_key', 'crl_signing_key',
-                        'activation_date = 2020-01-01 00:00:00', 'expiration_days = 9000'])
+                        f'activation_date = {LONG_AGO}', 'expiration_days = 9000'])
 
     def tool(self, *arguments, info=()):
         template = self.path / 'info'
@@ -30,34 +33,36 @@ class Authority:
                   '--load-ca-privkey', self.path / 'ca-key.pem', *arguments, info=info)
 
     def issue(self, directory, kind, names=('dns_name = localhost', 'ip_address = 127.0.0.1'),
-              dates=('expiration_days = 100',)):
+              days=100, begin=LONG_AGO, end=None):
+        """DAYS from now on, or until END."""
         directory.mkdir(exist_ok=True)
         shutil.copy(self.path / 'ca-cert.pem', directory)
         self.key(directory / f'{kind}-key.pem')
         self.signed('--generate-certificate', '--load-privkey', directory / f'{kind}-key.pem',
                     '--outfile', directory / f'{kind}-cert.pem',
                     info=['cn = somebody', f'tls_www_{kind}', 'signing_key',
-                          'encryption_key', *names, *dates])
+                          'encryption_key', *names, f'activation_date = {begin}',
+                          f'expiration_date = {end}' if end else f'expiration_days = {days}'])
         return directory
 
     def revoke(self, directory, kind):
         """DIRECTORY's certificate is in the list that this returns."""
         self.signed('--generate-crl', '--load-certificate', directory / f'{kind}-cert.pem',
                     '--outfile', self.path / 'ca-crl.pem',
-                    info=['crl_next_update = 100', 'crl_number = 1'])
+                    info=[f'crl_this_update_date = {LONG_AGO}', 'crl_next_update = 100',
+                          f'crl_revocation_date = {LONG_AGO}', 'crl_number = 1'])
         return self.path / 'ca-crl.pem'
 
 
 def make_certificates(at):
     """Directories of certificates below AT, by name."""
     ca, other = Authority(at / 'ca'), Authority(at / 'other', 'Other CA')
-    past = ('activation_date = 2021-01-01 00:00:00', 'expiration_date = 2022-01-01 00:00:00')
-    future = ('activation_date = 2090-01-01 00:00:00', 'expiration_date = 2091-01-01 00:00:00')
     made = {
         'server': ca.issue(at / 'server', 'server'),
         'client': ca.issue(at / 'client', 'client'),
-        'expired': ca.issue(at / 'expired', 'server', dates=past),
-        'early': ca.issue(at / 'early', 'server', dates=future),
+        'expired': ca.issue(at / 'expired', 'server', end='2022-01-01 00:00:00'),
+        'early': ca.issue(at / 'early', 'server', begin='2090-01-01 00:00:00',
+                          end='2091-01-01 00:00:00'),
         'named': ca.issue(at / 'named', 'server', names=('dns_name = disk.example',
                                                          'ip_address = 192.0.2.7')),
         'stranger': other.issue(at / 'stranger', 'client'),

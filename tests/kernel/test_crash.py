@@ -257,7 +257,7 @@ def test_a_detach_that_was_under_way_is_finished(guest, server):
         daemon.attach(server.uri, name='one')
         server.stop()                       # the flush before the detach waits
         p = guest.spawn([NBDCTL, f'--runtime-dir={daemon.runtime_dir}', 'detach', 'one'])
-        wait_until(lambda: states(daemon)['one']['phase'] == 'detaching', 5)
+        wait_until(lambda: states(daemon)['one']['phase'] == 'detaching', 20)
         assert connected(guest)
         restarted(daemon)
         server.cont()

@@ -54,7 +54,7 @@ def test_whoever_has_it_keeps_it_and_its_end_ends_nothing(guest, daemon, server)
     for _ in range(3):
         assert detach(daemon, 'a') == {'error': HELD, 'parameters': {'device': device}}
         assert daemon.state('a') == 'connected'
-    writer.wait_flowing(5)
+    writer.wait_flowing(20)
     writer.finish()
     # Nobody has it now, and only a detach ends it.
     assert guest.exists(f'/sys/block/{device[5:]}/pid')

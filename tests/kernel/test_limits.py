@@ -94,7 +94,7 @@ def test_another_export_is_not_resumed_until_the_right_one_is_back(guest, daemon
         server.options = []
         server.start()
         daemon.wait_state('wrong', 'connected', timeout=20)
-        writer.wait_flowing(5)
+        writer.wait_flowing(20)
         # What a shorter file has lost is gone; the writer would say so.
         writer.finish(good=size != '32M')
         daemon.detach('wrong')
@@ -127,7 +127,7 @@ def test_with_size_change_grow_a_larger_export_grows_the_device(guest, daemon):
         # The kernel has it first.
         wait_until(lambda: daemon.status('grow')['size'] == 96 << 20, 10)
         daemon.wait_state('grow', 'connected')
-        writer.wait_flowing(5)
+        writer.wait_flowing(20)
         writer.finish()
         daemon.detach('grow')
 

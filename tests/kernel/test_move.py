@@ -144,14 +144,14 @@ def test_a_device_without_its_server_moves_without_a_comparison(guest, daemon):
         daemon.wait_state('gone', 'reconnecting')
         done = move(daemon, 'gone', b.uri)
         assert done['compared'] == 0 and any('data was not' in t for t in done['warnings'])
-        w.wait_flowing(5)
+        w.wait_flowing(20)
         s = daemon.status('gone')
         assert (s['state'], s['uri'], s['outages']['count']) == ('connected', b.uri, 1)
         # From now on it is this server that is waited for.
         b.restart()
         wait_until(lambda: daemon.status('gone')['outages']['count'] == 2, 10)
         s = daemon.wait_state('gone', 'connected')
-        w.wait_flowing(5)
+        w.wait_flowing(20)
         assert s['peer'] == f'127.0.0.1:{b.port}'
         w.finish()
         daemon.detach('gone')

@@ -233,7 +233,7 @@ def test_relays_go_on_without_the_daemon_and_end_with_the_device(guest, at):
 
 
 def test_a_kernel_without_tls_is_told_of(guest, daemon, at):
-    wait_until(lambda: guest.run(['busybox', 'rmmod', 'tls']), 5)
+    wait_until(lambda: guest.run(['busybox', 'rmmod', 'tls']), 20)
     with tls_server(guest, at, 'without') as server:
         r = daemon.ctl('attach', nbds(server), '--name=without', '--kernel-tls=require',
                        f'--tls-certificates={at}/pki/client', check=False)

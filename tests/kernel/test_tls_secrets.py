@@ -39,7 +39,7 @@ def expires(at, directory, days):
     """A certificate of a client that ends in so many days."""
     ca = Authority.__new__(Authority)
     ca.path = at / 'pki' / 'ca'
-    ca.issue(directory, 'client', dates=(f'expiration_days = {days}',))
+    ca.issue(directory, 'client', days=days)
 
 
 def reconnect_until(daemon, name, right):
@@ -129,7 +129,7 @@ def test_a_connection_with_aes_is_replaced_before_its_key_is_used_up(guest, daem
 
 def test_a_kernel_without_tls_is_told_of(guest, daemon, at):
     """The last one: the guest is without from now on."""
-    wait_until(lambda: guest.run(['busybox', 'rmmod', 'tls']), 5)
+    wait_until(lambda: guest.run(['busybox', 'rmmod', 'tls']), 20)
     with tls_server(guest, at, 'without') as server:
         r = daemon.ctl('attach', nbds(server), '--name=without', '--kernel-tls=require',
                        f'--tls-certificates={at}/pki/ca-only', check=False)

@@ -245,7 +245,7 @@ def test_death_of_a_server_is_told_and_a_new_socket_revives_the_device(k, watche
         index = k.connect(at(server), index=4)
         k.call('queue-set', index=index, name='io_timeout', value=200)
         server.kill()
-        wait_until(lambda: f'dead {index}\n' in watcher.output, 2)
+        wait_until(lambda: f'dead {index}\n' in watcher.output, 20)
         assert k.call('status', index=index) == 'connected\n'
         reader = k.spawn('dd', f'if=/dev/nbd{index}', 'of=/dev/null', 'bs=64k', 'count=4',
                          'iflag=direct')
@@ -264,13 +264,13 @@ def test_driver_that_is_loaded_anew_is_found_again_by_calls_and_events(k, watche
     with Nbdkit(k.guest, ['memory', '64M'], tcp=True) as server, Daemon(k.guest) as daemon:
         daemon.attach(server.uri, name='before')
         daemon.detach('before')
-        wait_until(lambda: k.guest.run(['busybox', 'rmmod', 'nbd']), 5)
+        wait_until(lambda: k.guest.run(['busybox', 'rmmod', 'nbd']), 20)
         r = daemon.ctl('attach', server.uri, check=False)
         assert r.rc and 'no nbd driver' in r.out
         k.guest.run(['busybox', 'insmod', file, parameters])
         index = int(daemon.attach(server.uri, name='after')[8:])
         server.restart()
-        wait_until(lambda: f'dead {index}\n' in watcher.output, 2)
+        wait_until(lambda: f'dead {index}\n' in watcher.output, 20)
         daemon.wait_state('after', 'connected')
         daemon.detach('after')
 
