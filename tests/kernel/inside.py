@@ -135,15 +135,19 @@ def in_child(run):
 
 
 def speak(path, messages):
-    """Send MESSAGES to a socket of packets; what it answers, until it closes or kills."""
+    """Send MESSAGES to a socket of packets, each after the first when one was answered; what it
+    answers, until it closes or kills."""
     def run(out):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
             s.settimeout(10)
             s.connect(path)
+            left = list(messages)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                for m in messages:
-                    s.send(m.encode('latin-1'))
-                while data := s.recv(1 << 16):
+                while True:
+                    if left:
+                        s.send(left.pop(0).encode('latin-1'))
+                    if not (data := s.recv(1 << 16)):
+                        break
                     os.write(out, json.dumps(data.decode('latin-1')).encode() + b'\n')
     return [json.loads(line) for line in in_child(run).splitlines()]
 
