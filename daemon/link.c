@@ -384,6 +384,9 @@ int link_cut(struct link *l, const char *why)
 	int r;
 
 	l->cut_why = why;
+	/* However late its relay sees it, nothing more goes to the server. */
+	if (l->relay.there && l->relay.server_fd >= 0)
+		shutdown(l->relay.server_fd, SHUT_RDWR);
 	if (l->fd >= 0)
 		return shutdown(l->fd, SHUT_RDWR) < 0 ? -errno : 0;
 	if (l->relay.there)

@@ -1,6 +1,8 @@
 #include "daemon/pump.h"
 
+#include <endian.h>
 #include <errno.h>
+#include <linux/nbd.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -174,6 +176,41 @@ static bool step_out(struct pump *p, bool readable, bool writable)
 	return moved;
 }
 
+/* The last word of the driver before an orderly end, when all else has been answered. */
+static bool is_goodbye(const uint8_t *p, size_t len)
+{
+	const struct nbd_request goodbye = { .magic = htobe32(NBD_REQUEST_MAGIC),
+					     .type = htobe32(NBD_CMD_DISC) };
+
+	return len == sizeof(goodbye) && memcmp(p, &goodbye, len) == 0;
+}
+
+static void last_words(struct pump *p)
+{
+	struct pump_out *o = &p->out;
+	const uint8_t *data = o->buffer + (p->raw ? 0 : record_prefix(&o->way));
+	ssize_t n = receive_plain(p);
+
+	if (n > 0 && is_goodbye(data, (size_t)n) && seal(p, (size_t)n) == 0)
+		send_out(p);
+	if (p->raw || o->len)
+		return;
+	say_goodbye(o);
+	if (o->len)
+		send_out(p);
+}
+
+/* The kernel has given the connection up, and sends over another one what was not answered, and
+ * then what comes after that: no request may reach this server behind them.  Nobody takes an
+ * answer, either; TCP meets one by a reset, and drops what it has not sent. */
+static void leave(struct pump *p)
+{
+	because(p, "given up by the kernel", 0);
+	if (!p->out.len && !p->out.eof)		/* no record is cut short */
+		last_words(p);
+	p->out.done = p->in.done = true;
+}
+
 /* ---- from the server to the plain socket ---- */
 
 /* What is left of a record moves to the front, so that all of it has room. */
@@ -278,20 +315,11 @@ static bool deliver(struct pump *p)
 	if (n < 0 && errno == EAGAIN)
 		return false;
 	if (n < 0) {
-		because(p, "given up by the kernel", 0);
-		i->discard = true;
-	} else {
-		delivered(i, (size_t)n);
+		leave(p);
+		return false;
 	}
+	delivered(i, (size_t)n);
 	return true;
-}
-
-/* Nobody wants the server's bytes, but if they were left unread our last ones to it could be
- * lost: TCP answers a close with unread data by a reset. */
-static void discard(struct pump_in *i)
-{
-	i->piece = i->n_pieces = 0;
-	i->opened = i->end = 0;
 }
 
 /* Did anything move that is wanted?  Afterwards no whole record is left unopened, unless its
@@ -308,9 +336,7 @@ static bool step_in(struct pump *p, bool readable, bool writable)
 		writable = true;		/* it is, as a rule */
 	}
 	for (;;) {
-		if (i->discard)
-			discard(i);
-		else if (!i->n_pieces)
+		if (!i->n_pieces)
 			open_records(p);
 		if (!i->n_pieces || !writable)
 			break;
@@ -323,7 +349,7 @@ static bool step_in(struct pump *p, bool readable, bool writable)
 		shutdown(p->plain, SHUT_WR);
 		i->done = moved = true;
 	}
-	return moved && !i->discard;
+	return moved;
 }
 
 /* ---- both ---- */
@@ -342,8 +368,7 @@ static short wanted_of_server(const struct pump *p)
 
 static bool ending(const struct pump *p)
 {
-	return p->out.eof || p->in.eof || p->in.discard || p->plain_hung_up ||
-	       p->server_hung_up;
+	return p->out.eof || p->in.eof || p->server_hung_up;
 }
 
 /* Milliseconds to wait: -1 for ever, 0 when it has taken too long. */
@@ -383,7 +408,7 @@ static void watch_keys(struct pump *p)
 static bool work(struct pump *p)
 {
 	struct pollfd f[] = {
-		watched(p->plain, wanted_of_plain(p), p->plain_hung_up),
+		{ .fd = p->plain, .events = wanted_of_plain(p) },
 		watched(p->server, wanted_of_server(p), p->server_hung_up),
 	};
 	bool was_ending = ending(p), moved;
@@ -392,7 +417,10 @@ static bool work(struct pump *p)
 	n = poll(f, ARRAY_SIZE(f), timeout);
 	if (n == 0)
 		return false;
-	p->plain_hung_up |= hung_up(&f[0]);
+	if (hung_up(&f[0])) {
+		leave(p);
+		return true;
+	}
 	p->server_hung_up |= hung_up(&f[1]);
 	moved = step_out(p, f[0].revents & ~POLLOUT, f[1].revents & ~POLLIN);
 	moved |= step_in(p, f[1].revents & ~POLLOUT, f[0].revents & ~POLLIN);

@@ -32,13 +32,12 @@ struct pump_in {
 	struct iovec pieces[PUMP_PIECES];	/* data that was not delivered */
 	size_t piece, n_pieces;
 	bool eof, done;
-	bool discard;			/* nobody takes it any more */
 	uint8_t buffer[PUMP_IN_SIZE];
 };
 
 struct pump {
 	int plain, server;		/* sockets of the caller */
-	bool plain_hung_up, server_hung_up;
+	bool server_hung_up;
 	bool raw;			/* no TLS: bytes pass as they are */
 	uint64_t linger_usec;
 	uint64_t progress_usec;		/* when a byte moved; kept once one way has ended */
@@ -60,7 +59,8 @@ struct pump {
  * -errno; STATE may be wiped then. */
 _must_check_ int pump_init(struct pump *p, int plain, int server,
 			   const struct nbdd_tls_state *state);
-/* Work until the end: why is in P.  Allocates nothing, waits in poll alone. */
+/* Work until the end: why is in P, and both sockets are to be shut down then.  Allocates
+ * nothing, waits in poll alone. */
 void pump_run(struct pump *p);
 /* Wipe keys and data. */
 void pump_deinit(struct pump *p);

@@ -155,6 +155,16 @@ def test_a_server_that_breaks_tls_off_costs_a_connection_and_nothing_else(guest,
     assert 'I/O error' not in guest.dmesg()
 
 
+def test_a_detach_is_a_goodbye_to_the_server(guest, daemon, at):
+    with tls_server(guest, at, 'goodbye', options=['-v']) as server:
+        device = attach(daemon, server, at, 'goodbye')
+        guest.run(['dd', 'if=/dev/zero', f'of={device}', 'bs=64k', 'count=16'])
+        said = [line for line in server.process.output.splitlines() if 'NBD_CMD_DISC' in line]
+        daemon.detach('goodbye')
+        wait_until(lambda: server.process.output.count('client sent NBD_CMD_DISC'), 10, 'it')
+        assert not said
+
+
 def test_a_dead_peer_is_noticed_and_a_slow_one_left_alone(guest, daemon, at):
     with tls_server(guest, at, 'gone') as server:
         device = attach(daemon, server, at, 'gone', keepalive='1s', keepalive_timeout='3s')

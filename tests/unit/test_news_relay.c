@@ -22,22 +22,24 @@ int __wrap_spawner_kill(struct spawner *s, int pidfd)
 	return 0;
 }
 
-/* A link that is alive; the kernel's end of its pair, the relay's end of its messages. */
+/* A link that is alive; the kernel's end of its pair, the relay's end of its messages, and the
+ * server's. */
 struct relayed {
 	struct manager m;
 	struct device d;
 	struct link *l;
-	int kernel, relay;
+	int kernel, relay, server;
 };
 
 static void setup(struct relayed *r)
 {
-	int data[2], news[2], on = 1;
+	int data[2], news[2], server[2], on = 1;
 
 	*r = (struct relayed){};
 	killed = 0;
 	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, data), 0);
 	CHECK_INT(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, news), 0);
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, server), 0);
 	CHECK_INT(setsockopt(news[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
 	CHECK(sd_event_new(&r->m.event) >= 0);
 	r->d.manager = &r->m;
@@ -46,9 +48,10 @@ static void setup(struct relayed *r)
 	*r->l = (struct link){
 		.device = &r->d, .fd = data[0],
 		.relay = { .there = true, .pid = getpid(), .pidfd = dup(data[0]),
-			   .sock = news[0], .server_fd = -1 } };
+			   .sock = news[0], .server_fd = server[0] } };
 	r->kernel = data[1];
 	r->relay = news[1];
+	r->server = server[1];
 	link_relay_watch(r->l);
 }
 
@@ -57,6 +60,8 @@ static void teardown(struct relayed *r)
 	sd_event_source_disable_unref(r->l->relay.news);
 	close(r->l->relay.pidfd);
 	close(r->l->relay.sock);
+	close(r->l->relay.server_fd);
+	close(r->server);
 	close(r->l->fd);
 	close(r->kernel);
 	close(r->relay);
@@ -96,6 +101,22 @@ TEST(a_relay_is_listened_to_until_it_has_ended)
 	while (sd_event_run(r.m.event, 0) > 0)
 		;
 	CHECK(!r.l->relay.news && !killed);
+	teardown(&r);
+}
+
+/* A relay that the machine lets wait holds what an old write may be in. */
+TEST(a_link_that_is_cut_sends_nothing_more_to_its_server_whatever_its_relay_does)
+{
+	struct relayed r;
+	int relay;
+
+	setup(&r);
+	relay = dup(r.l->relay.server_fd);
+	CHECK_INT(send(relay, "x", 1, MSG_NOSIGNAL), 1);
+	CHECK_INT(link_cut(r.l, "because"), 0);
+	CHECK_INT(send(relay, "x", 1, MSG_NOSIGNAL), -1);
+	CHECK(is_cut(&r));
+	close(relay);
 	teardown(&r);
 }
 

@@ -1,7 +1,10 @@
 /* What the relay's pump does with bytes, ends and nonsense of either side. */
+#include <endian.h>
+#include <linux/nbd.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,8 +24,6 @@ TEST(bytes_pass_both_ways_at_once_with_each_cipher)
 		close(b->kernel);
 		b->kernel = -1;
 		CHECK_INT(server_hears(b), 0);		/* a goodbye, not an end of file */
-		gnutls_bye(b->pair.server, GNUTLS_SHUT_WR);
-		shutdown(b->pair.server_fd, SHUT_RDWR);
 		wait_end(b);
 		CHECK_STR(b->pump->why, "given up by the kernel");
 		end(b);
@@ -296,34 +297,127 @@ TEST(keys_and_data_are_wiped)
 	end(b);
 }
 
-TEST(without_tls_bytes_pass_as_they_are)
+/* Without TLS, and in no thread: the first of each pair is the other side's. */
+struct raw {
+	struct pump *pump;
+	int kernel[2], server[2];
+};
+
+static void raw_begin(struct raw *r)
 {
 	static const struct nbdd_tls_state none;
+
+	r->pump = calloc(1, sizeof(*r->pump));
+	CHECK(r->pump);
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, r->kernel), 0);
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, r->server), 0);
+	CHECK_INT(fd_set_nonblock(r->kernel[1], true), 0);
+	CHECK_INT(pump_init(r->pump, r->kernel[1], r->server[1], &none), 0);
+}
+
+static void raw_end(struct raw *r)
+{
+	pump_deinit(r->pump);
+	for (int i = 0; i < 2; i++) {
+		close(r->kernel[i]);
+		close(r->server[i]);
+	}
+	free(r->pump);
+}
+
+TEST(without_tls_bytes_pass_as_they_are)
+{
 	static uint8_t bytes[100000], back[sizeof(bytes) + 1];
-	struct pump *p = calloc(1, sizeof(*p));
-	int kernel[2], server[2];
+	struct raw r;
 
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (uint8_t)(i * 7 >> 3);
-	CHECK(p);
-	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, kernel), 0);
-	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, server), 0);
-	CHECK_INT(fd_set_nonblock(kernel[1], true), 0);
-	CHECK_INT(pump_init(p, kernel[1], server[1], &none), 0);
-	CHECK_INT(write(kernel[0], bytes, sizeof(bytes)), sizeof(bytes));
-	CHECK_INT(write(server[0], bytes, 77), 77);
-	shutdown(server[0], SHUT_WR);
-	shutdown(kernel[0], SHUT_WR);
-	pump_run(p);
-	CHECK_INT(recv(server[0], back, sizeof(back), MSG_WAITALL), sizeof(bytes));
+	raw_begin(&r);
+	CHECK_INT(write(r.kernel[0], bytes, sizeof(bytes)), sizeof(bytes));
+	CHECK_INT(write(r.server[0], bytes, 77), 77);
+	shutdown(r.server[0], SHUT_WR);
+	shutdown(r.kernel[0], SHUT_WR);
+	pump_run(r.pump);
+	shutdown(r.server[1], SHUT_RDWR);
+	CHECK_INT(recv(r.server[0], back, sizeof(back), MSG_WAITALL), sizeof(bytes));
 	CHECK(memcmp(back, bytes, sizeof(bytes)) == 0);
-	CHECK_INT(recv(kernel[0], back, sizeof(back), MSG_WAITALL), 77);
+	CHECK_INT(recv(r.kernel[0], back, sizeof(back), MSG_WAITALL), 77);
 	CHECK(memcmp(back, bytes, 77) == 0);
-	CHECK(p->why);
-	pump_deinit(p);
-	for (int i = 0; i < 2; i++) {
-		close(kernel[i]);
-		close(server[i]);
+	CHECK(r.pump->why);
+	raw_end(&r);
+}
+
+/* What stands in the pair when the kernel gives it up, and how much of it the server gets. */
+static const struct {
+	size_t requests;		/* before a last one of this type: */
+	uint8_t type;
+	size_t got;
+} given_up[] = {
+	{ 0, NBD_CMD_DISC, sizeof(struct nbd_request) },
+	{ 0, NBD_CMD_TRIM, 0 },
+	{ 1, NBD_CMD_DISC, 0 },
+	{ 100, NBD_CMD_TRIM, 0 },
+};
+
+static void give_up(int kernel, size_t k)
+{
+	for (size_t i = 0; i <= given_up[k].requests; i++) {
+		bool last = i == given_up[k].requests;
+		const struct nbd_request r = {
+			.magic = htobe32(NBD_REQUEST_MAGIC),
+			.type = htobe32(last ? given_up[k].type : NBD_CMD_TRIM) };
+
+		CHECK_INT(send(kernel, &r, sizeof(r), MSG_DONTWAIT | MSG_NOSIGNAL), sizeof(r));
 	}
-	free(p);
+	shutdown(kernel, SHUT_RDWR);
+}
+
+TEST(a_connection_that_was_given_up_brings_no_request_but_a_lone_goodbye)
+{
+	uint8_t bytes[100];
+
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(given_up); i++) {
+		struct bench *b = begin(tls_kinds[i % 2 ? 0 : 3]);
+		size_t got = 0;
+
+		give_up(b->kernel, i / 2);
+		start(b);
+		wait_end(b);
+		for (ssize_t n; (n = gnutls_record_recv(b->pair.server, bytes, 1)) != 0; got++)
+			CHECK_INT(n, 1);
+		CHECK_INT(got, given_up[i / 2].got);
+		CHECK_STR(b->pump->why, "given up by the kernel");
+		end(b);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(given_up); i++) {
+		struct raw r;
+
+		raw_begin(&r);
+		give_up(r.kernel[0], i);
+		pump_run(r.pump);
+		shutdown(r.server[1], SHUT_RDWR);
+		CHECK_INT(read(r.server[0], bytes, sizeof(bytes)), given_up[i].got);
+		raw_end(&r);
+	}
+}
+
+/* The server reads on, but what the pump holds comes no more. */
+TEST(a_connection_that_was_given_up_brings_no_rest_of_what_it_held)
+{
+	struct bench *b = begin(tls_kinds[1]);
+	static uint8_t bytes[65536];
+	int before, got = 0;
+
+	start(b);
+	CHECK(stuff(b) > 300000);
+	CHECK_INT(ioctl(b->pair.server_fd, FIONREAD, &before), 0);
+	shutdown(b->kernel, SHUT_RDWR);
+	for (ssize_t n = 1; n > 0; got += n) {
+		wait_fd(b->pair.server_fd, POLLIN);
+		n = read(b->pair.server_fd, bytes, sizeof(bytes));
+		CHECK(n >= 0);
+	}
+	wait_end(b);
+	CHECK_INT(got, before);
+	end(b);
 }
