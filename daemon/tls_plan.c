@@ -38,9 +38,13 @@ void tls_plan_make(struct tls_plan *ret, const struct device_keys *keys,
 {
 	const struct target_tls *u = &target->uri_tls;
 
+	/* Those without TLS gather for a moment, in which a reload may free the keys. */
+	if (!tls_wanted(keys, target)) {
+		*ret = (struct tls_plan){ .mode = LIBNBD_TLS_DISABLE };
+		return;
+	}
 	*ret = (struct tls_plan) {
-		.mode = !tls_wanted(keys, target) ? LIBNBD_TLS_DISABLE
-			: target->tls || keys->tls == CONF_TLS_REQUIRE ? LIBNBD_TLS_REQUIRE
+		.mode = target->tls || keys->tls == CONF_TLS_REQUIRE ? LIBNBD_TLS_REQUIRE
 			: LIBNBD_TLS_ALLOW,
 		.kernel = keys->kernel_tls,
 		.distrust = keys->kernel_tls == CONF_KERNEL_TLS_AUTO && distrust[0] ? distrust

@@ -12,7 +12,7 @@
 
 struct export_info;
 
-/* What a device wants; the texts are its keys' and target's. */
+/* What a device wants; the texts are its keys' and target's, and there are none without TLS. */
 struct tls_plan {
 	int mode;			/* LIBNBD_TLS_* */
 	enum conf_kernel_tls kernel;

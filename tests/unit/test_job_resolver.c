@@ -192,3 +192,19 @@ TEST(the_key_alone_requires_tls)
 	tls_plan_make(&plan, &k, &t, NULL, "");
 	CHECK_INT(plan.mode, LIBNBD_TLS_REQUIRE);
 }
+
+/* Its connection may wait for others while a reload frees the keys. */
+TEST(a_plan_without_tls_holds_no_text_of_the_keys)
+{
+	struct device_keys k = keys_of("nbd://127.0.0.1", NULL, NULL);
+	char text[] = "NORMAL";
+	struct target t = { .uri_tls = { .hostname = text, .priority = text } };
+	struct tls_plan plan;
+
+	k.tls = CONF_TLS_OFF;
+	k.kernel_tls = CONF_KERNEL_TLS_AUTO;
+	k.tls_hostname = k.tls_priority = text;
+	tls_plan_make(&plan, &k, &t, NULL, "it did not follow");
+	CHECK_INT(plan.mode, LIBNBD_TLS_DISABLE);
+	CHECK(!plan.hostname && !plan.priority && !plan.distrust);
+}
