@@ -234,7 +234,7 @@ static void server_did(struct pump *p, const char *what)
 	end_in(p, what, 0);
 }
 
-static bool fill_in(struct pump *p)
+static void fill_in(struct pump *p)
 {
 	struct pump_in *i = &p->in;
 	ssize_t n;
@@ -245,7 +245,7 @@ static bool fill_in(struct pump *p)
 			 MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN)
-		return false;
+		return;
 	if (n > 0)
 		i->end += (size_t)n;
 	else if (n < 0)
@@ -253,7 +253,6 @@ static bool fill_in(struct pump *p)
 	else
 		server_did(p, i->end ? "hung up in the middle of a TLS record"
 				     : "closed the connection");
-	return true;
 }
 
 /* Open what has arrived, as far as there is room for the pieces. */
@@ -322,8 +321,8 @@ static bool deliver(struct pump *p)
 	return true;
 }
 
-/* Did anything move that is wanted?  Afterwards no whole record is left unopened, unless its
- * data could not be delivered. */
+/* Was anything delivered?  A server can always send what is for nobody.  Afterwards no whole
+ * record is left unopened, unless its data could not be delivered. */
 static bool step_in(struct pump *p, bool readable, bool writable)
 {
 	struct pump_in *i = &p->in;
@@ -332,7 +331,7 @@ static bool step_in(struct pump *p, bool readable, bool writable)
 	if (i->done)
 		return false;
 	if (!i->n_pieces && !i->eof && readable) {
-		moved = fill_in(p);
+		fill_in(p);
 		writable = true;		/* it is, as a rule */
 	}
 	for (;;) {
@@ -427,7 +426,7 @@ static bool work(struct pump *p)
 	watch_keys(p);
 	if (ending(p) && (moved || !was_ending))
 		p->progress_usec = now_usec();
-	return true;
+	return moved || timeout != 0;
 }
 
 void pump_run(struct pump *p)

@@ -2,6 +2,7 @@
 #include <endian.h>
 #include <linux/nbd.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -166,6 +167,24 @@ TEST(an_end_that_neither_reads_nor_closes_is_not_waited_for_for_ever)
 	CHECK_INT(kernel_hears(b), 0);
 	wait_end(b);			/* although the kernel's end stays open */
 	CHECK_STR(b->pump->why, "closed the connection");
+	end(b);
+}
+
+/* Records that hold nothing are no progress, though there is always another one to read. */
+TEST(a_server_that_never_stops_is_not_waited_for_for_ever)
+{
+	struct bench *b = begin(tls_kinds[0]);
+	ssize_t n = 0;
+
+	signal(SIGPIPE, SIG_IGN);
+	start(b);
+	shutdown(b->kernel, SHUT_WR);
+	CHECK_INT(server_hears(b), 0);
+	while (n >= 0 || n == GNUTLS_E_AGAIN) {
+		wait_fd(b->pair.server_fd, POLLOUT);
+		n = gnutls_record_send2(b->pair.server, "", 0, 1, 0);
+	}
+	wait_end(b);
 	end(b);
 }
 
