@@ -44,6 +44,13 @@ static void because(struct pump *p, const char *why, int error)
 	p->error = error;
 }
 
+/* Nothing more is taken on either side, and the caller shuts both down: as long as the kernel's
+ * is open, its requests go into it and are lost. */
+static void end_both(struct pump *p)
+{
+	p->out.done = p->in.done = true;
+}
+
 /* ---- from the plain socket to the server ---- */
 
 /* The records follow each other without a gap if all but the last are full. */
@@ -127,7 +134,7 @@ static bool fill_out(struct pump *p)
 	if (r < 0) {
 		because(p, r == -EOVERFLOW ? "as many TLS records were sent as one key is good "
 			"for" : "encryption failed", 0);
-		end_out(p, false);
+		end_both(p);
 	}
 	return true;
 }
@@ -143,9 +150,12 @@ static bool send_out(struct pump *p)
 	if (n < 0 && errno == EAGAIN)
 		return false;
 	if (n < 0) {
-		/* The other way may know better why: it is heard to its end. */
 		because(p, NULL, errno);
-		end_out(p, false);
+		/* What came before a reset is still delivered, and then the end. */
+		if (errno == ECONNRESET || errno == EPIPE)
+			end_out(p, false);
+		else
+			end_both(p);
 		return true;
 	}
 	o->first += (size_t)n;
@@ -208,7 +218,7 @@ static void leave(struct pump *p)
 	because(p, "given up by the kernel", 0);
 	if (!p->out.len && !p->out.eof)		/* no record is cut short */
 		last_words(p);
-	p->out.done = p->in.done = true;
+	end_both(p);
 }
 
 /* ---- from the server to the plain socket ---- */

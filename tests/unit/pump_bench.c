@@ -10,6 +10,7 @@
 #include "tests/unit/unit.h"
 
 atomic_uint polls;
+atomic_int send_error;
 static __thread unsigned allocations;
 
 int __real_poll(struct pollfd *f, nfds_t n, int timeout);
@@ -19,6 +20,15 @@ int __wrap_poll(struct pollfd *f, nfds_t n, int timeout)
 {
 	polls++;
 	return __real_poll(f, n, timeout);
+}
+
+ssize_t __real_send(int fd, const void *p, size_t len, int flags);
+ssize_t __wrap_send(int fd, const void *p, size_t len, int flags);
+
+ssize_t __wrap_send(int fd, const void *p, size_t len, int flags)
+{
+	errno = send_error;
+	return errno ? -1 : __real_send(fd, p, len, flags);
 }
 
 #ifndef __SANITIZE_ADDRESS__

@@ -13,6 +13,8 @@
 
 /* How often anybody has called poll(2) by the name that the pump uses. */
 extern atomic_uint polls;
+/* What its send(2) fails with, or 0. */
+extern atomic_int send_error;
 
 struct bench {
 	struct tls_pair pair;

@@ -1,5 +1,6 @@
 /* What the relay's pump does with bytes, ends and nonsense of either side. */
 #include <endian.h>
+#include <errno.h>
 #include <linux/nbd.h>
 #include <poll.h>
 #include <signal.h>
@@ -266,10 +267,26 @@ TEST(a_key_at_its_limit_ends_the_connection)
 	struct bench *b = begin(tls_kinds[0]);
 
 	b->pump->out.way.sequence = RECORD_GCM_LIMIT;
+	b->pump->linger_usec = 60 * USEC_PER_MINUTE;
+	start(b);
+	CHECK_INT(write(b->kernel, "x", 1), 1);
+	wait_end(b);			/* at once: what comes now could go nowhere */
+	CHECK(strstr(b->pump->why, "one key"));
+	CHECK_INT(kernel_hears(b), 0);
+	end(b);
+}
+
+TEST(a_send_that_fails_ends_the_connection_at_once)
+{
+	struct bench *b = begin(tls_kinds[0]);
+
+	b->pump->linger_usec = 60 * USEC_PER_MINUTE;
+	send_error = ENOBUFS;
 	start(b);
 	CHECK_INT(write(b->kernel, "x", 1), 1);
 	wait_end(b);
-	CHECK(strstr(b->pump->why, "one key"));
+	CHECK_INT(b->pump->error, ENOBUFS);
+	CHECK_INT(kernel_hears(b), 0);
 	end(b);
 }
 
