@@ -151,25 +151,45 @@ int ktls_start(int fd, const struct nbdd_tls_state *state, bool *ret_no_cipher, 
 	return r;
 }
 
-/* RFC 8446, B.1 */
+/* RFC 8446, B.1 and B.3 */
 enum { RECORD_ALERT = 21, RECORD_HANDSHAKE = 22 };
+enum { NEW_SESSION_TICKET = 4, KEY_UPDATE = 24 };
+
+/* By the first byte of one. */
+static enum ktls_end handshake_end(uint8_t message)
+{
+	switch (message) {
+	case NEW_SESSION_TICKET:
+		return KTLS_END_TICKET;
+	case KEY_UPDATE:
+		return KTLS_END_KEY;
+	}
+	return KTLS_END_HANDSHAKE;
+}
 
 /* The driver gives up what it cannot read, and the kernel keeps that record; one of data is
  * not the cause.  It is looked at only once the driver has shut the socket down, and stays. */
-static int record_left(int fd)
+static enum ktls_end record_left(int fd)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(uint8_t))];
-	uint8_t byte;
+	uint8_t byte = 0;
 	struct iovec iov = { &byte, sizeof(byte) };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
 			    .msg_controllen = sizeof(control) };
 	const struct cmsghdr *c;
 
 	if (recvmsg(fd, &m, MSG_DONTWAIT | MSG_PEEK) < 0)
-		return 0;
+		return KTLS_END_OTHER;
 	c = CMSG_FIRSTHDR(&m);
-	return c && c->cmsg_level == SOL_TLS && c->cmsg_type == TLS_GET_RECORD_TYPE
-		? *CMSG_DATA(c) : 0;
+	if (!c || c->cmsg_level != SOL_TLS || c->cmsg_type != TLS_GET_RECORD_TYPE)
+		return KTLS_END_OTHER;
+	switch (*CMSG_DATA(c)) {
+	case RECORD_ALERT:
+		return KTLS_END_ALERT;
+	case RECORD_HANDSHAKE:
+		return handshake_end(byte);
+	}
+	return KTLS_END_OTHER;
 }
 
 enum ktls_end ktls_end(int fd, int error)
@@ -186,13 +206,7 @@ enum ktls_end ktls_end(int fd, int error)
 	if (info.tcpi_state != TCP_FIN_WAIT1 && info.tcpi_state != TCP_FIN_WAIT2 &&
 	    info.tcpi_state != TCP_CLOSING && info.tcpi_state != TCP_CLOSE)
 		return KTLS_END_OTHER;
-	switch (record_left(fd)) {
-	case RECORD_ALERT:
-		return KTLS_END_ALERT;
-	case RECORD_HANDSHAKE:
-		return KTLS_END_HANDSHAKE;
-	}
-	return KTLS_END_OTHER;
+	return record_left(fd);
 }
 
 int ktls_records(int fd, uint64_t *ret)

@@ -32,7 +32,9 @@ bool ktls_by_connection(int r);
 enum ktls_end {
 	KTLS_END_OTHER,		/* none that can be told: something else ended the connection */
 	KTLS_END_ALERT,
-	KTLS_END_HANDSHAKE,	/* a key change or a late ticket */
+	KTLS_END_KEY,		/* another key */
+	KTLS_END_TICKET,	/* a late one */
+	KTLS_END_HANDSHAKE,	/* another message of the handshake */
 	KTLS_END_RECORD,	/* a record that is damaged, or none */
 };
 

@@ -12,8 +12,10 @@ static const struct {
 } ends[] = {
 	[KTLS_END_OTHER] = { NULL },
 	[KTLS_END_ALERT] = { "the server sent a TLS alert" },
-	[KTLS_END_HANDSHAKE] = { "the server sent a key change or a late ticket, which the "
-				 "kernel's TLS cannot follow", true },
+	[KTLS_END_KEY] = { "the server changed its TLS key (KeyUpdate)" },
+	[KTLS_END_TICKET] = { "the server sent a late TLS session ticket, which the kernel's TLS "
+			      "cannot read over", true },
+	[KTLS_END_HANDSHAKE] = { "the server sent an unexpected TLS handshake message" },
 	[KTLS_END_RECORD] = { "the server sent a TLS record that the kernel cannot read", true },
 };
 
