@@ -117,6 +117,16 @@ void move_server_lost(struct device *d)
 			  "to go without that");
 }
 
+void move_server_back(struct device *d)
+{
+	struct move *mv = d->move;
+
+	if (mv && !mv->force && !mv->compares && mv->phase > MOVE_SAMPLE &&
+	    mv->phase < MOVE_SWITCH)
+		move_fail(d, CONTROL_ERROR_FAILED, "its server is back, and the data has not been "
+			  "compared: move it again");
+}
+
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct device *d = userdata;
@@ -141,7 +151,6 @@ void move_again(struct device *d, uint64_t usec, enum device_state (*fn)(struct 
 /* ---- connections ------------------------------------------------------------------- */
 
 static enum device_state join(struct device *d);
-static enum device_state flush(struct device *d);
 static enum device_state sample(struct device *d);
 
 static void on_secrets(const char *error, bool late, void *userdata)
@@ -213,7 +222,7 @@ static enum device_state join(struct device *d)
 		    !start_candidate(d, &mv->links[i], NULL, join))
 			return d->state;
 	}
-	return all ? flush(d) : d->state;
+	return all ? move_flush(d) : d->state;
 }
 
 enum device_state move_candidate_failed(struct device *d, const struct event_detail *e)
@@ -401,6 +410,7 @@ static void on_flushed(struct device *d, const struct errand_result *result)
 	struct move *mv = d->move;
 	char *w = mv->warning;
 
+	mv->flushed = true;
 	if (result->error < 0 && result->error != -ETIMEDOUT && !mv->force) {
 		move_fail(d, CONTROL_ERROR_FAILED, "cannot flush the device: %s (--force moves "
 			  "it nevertheless)", strerror(-result->error));
@@ -432,7 +442,7 @@ static void on_counts(struct device *d, const struct errand_result *result)
 		move_fail(d, CONTROL_ERROR_FAILED, "cannot start a process: %s", strerror(-r));
 }
 
-static enum device_state flush(struct device *d)
+enum device_state move_flush(struct device *d)
 {
 	int r;
 

@@ -57,6 +57,7 @@ struct move {
 	uint32_t n_compared, n_changing;
 
 	uint64_t cut_usec;		/* when the old links were cut, monotonic */
+	bool flushed;			/* on the old server, as far as it can be */
 	bool counts;			/* the block layer does count them: */
 	uint64_t writes;		/* completed by the old server */
 	bool asked;			/* the kernel may have been given the new links */
@@ -78,6 +79,8 @@ void move_forget(struct device *d);
 void move_cancel(struct device *d, const char *why);
 /* The device has lost its server; a comparison cannot go on. */
 void move_server_lost(struct device *d);
+/* It has one again; what began without goes on without a comparison only if forced. */
+void move_server_back(struct device *d);
 
 const char *move_phase_name(const struct device *d);
 
@@ -85,5 +88,6 @@ const char *move_phase_name(const struct device *d);
 
 _printf_(3, 4) void move_fail(struct device *d, const char *error, const char *format, ...);
 void move_again(struct device *d, uint64_t usec, enum device_state (*fn)(struct device *d));
+enum device_state move_flush(struct device *d);
 /* For move_again.  Frees D if another program has disconnected it. */
 enum device_state move_switch_now(struct device *d);

@@ -169,6 +169,8 @@ enum device_state move_switch(struct device *d, const struct event_detail *e)
 		move_again(d, TURN_PAUSE_USEC, move_switch_now);
 		return d->state;
 	}
+	if (!mv->flushed && device_links_alive(d))	/* it came back, and the move is forced */
+		return move_flush(d);
 	if (!candidates_live(d)) {
 		move_fail(d, CONTROL_ERROR_CONNECT_FAILED,
 			  "the new server has closed its connection again");

@@ -377,6 +377,7 @@ enum device_state link_kernel_done(struct device *d, const struct event_detail *
 		return move_switch(d, e);
 	if (was_out && device_links_alive(d)) {
 		outage_end(d);
+		move_server_back(d);
 		manager_server_back(d->manager, target_server(&d->target)->host);
 	}
 	state = state_by_links(d);

@@ -286,6 +286,50 @@ TEST(a_device_that_has_grown_meanwhile_does_not_move_to_a_smaller_export)
 	CHECK(!d->move);
 }
 
+/* One without its server, on its way to another: the last of the candidates has come. */
+static struct device *moves_while_out(bool force)
+{
+	struct device *d = attached(manager(), 1);
+
+	CHECK_INT(move_new(d, &d->keys, force, NULL, NULL), 0);
+	d->move->phase = MOVE_JOIN;
+	(void)make_link(d, d->move->links, LINK_READY, d->size);
+	return d;
+}
+
+TEST(a_move_that_began_without_a_server_ends_when_that_is_back)
+{
+	struct device *d = moves_while_out(false);
+
+	replace(d, 0, MIB);
+	CHECK(d->move);			/* the kernel has not taken it yet */
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+	end_errand(0, 0);		/* whether writes are counted */
+	run(d->manager);		/* it waits for that call */
+	end_job(0, 0);
+	CHECK(!d->move);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_INT(d->links[0].state, LINK_ALIVE);
+}
+
+TEST(a_forced_move_flushes_a_server_that_is_back_before_the_switch)
+{
+	struct device *d = moves_while_out(true);
+
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+	end_errand(0, 0);		/* whether writes are counted */
+	replace(d, 0, MIB);
+	run(d->manager);		/* it waits for that call */
+	end_job(0, 0);
+	run(d->manager);
+	CHECK_INT(d->move->phase, MOVE_FLUSH);
+	end_errand(1, 0);		/* whether writes are counted */
+	CHECK_INT(d->links[0].state, LINK_ALIVE);
+	end_errand(2, 0);		/* the flush */
+	run(d->manager);
+	CHECK_INT(d->state, STATE_MOVING);
+}
+
 TEST(a_device_that_is_gone_is_not_looked_at_by_its_move)
 {
 	struct manager *m = manager();

@@ -154,6 +154,7 @@ static struct device *moving(void)
 	d->dead_links = d->kernel_dead = 0;
 	d->state = STATE_CONNECTED;
 	CHECK_INT(move_new(d, &d->keys, true, NULL, NULL), 0);
+	d->move->flushed = true;
 	add_server(&d->move->target, "10.0.0.3");
 	d->move->target.export_name = strdup("f");
 	(void)make_link(d, &d->move->links[0], LINK_READY, d->size);
