@@ -22,7 +22,8 @@
 #define CLAIM_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define CLOSE_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define DIGESTS_LIMIT_USEC	(20 * USEC_PER_SEC)
-#define HASTEN_LIMIT_USEC	(10 * USEC_PER_SEC)
+#define HASTEN_LIMIT_USEC	(20 * USEC_PER_SEC)	/* then an unforced move fails */
+#define FORCED_LIMIT_USEC	(10 * USEC_PER_SEC)
 #define MOVED_LIMIT_USEC	(15 * USEC_PER_SEC)
 #define COUNTS_LIMIT_USEC	(10 * USEC_PER_SEC)
 
@@ -325,7 +326,8 @@ int errand_digests(struct device *d, struct errand **slot, errand_done_fn done)
 
 int errand_hasten(struct device *d, struct errand **slot, errand_done_fn done)
 {
-	return start(d, slot, "flush", HASTEN_LIMIT_USEC, hasten, done);
+	return start(d, slot, "flush", d->move->force ? FORCED_LIMIT_USEC : HASTEN_LIMIT_USEC,
+		     hasten, done);
 }
 
 int errand_counts(struct device *d, struct errand **slot, errand_done_fn done)

@@ -407,18 +407,20 @@ static enum device_state prepare(struct device *d)
 
 static void on_flushed(struct device *d, const struct errand_result *result)
 {
+	const char *why = result->error == -ETIMEDOUT ? "that takes too long"
+						      : strerror(-result->error);
 	struct move *mv = d->move;
 	char *w = mv->warning;
 
 	mv->flushed = true;
-	if (result->error < 0 && result->error != -ETIMEDOUT && !mv->force) {
+	if (result->error < 0 && !mv->force) {
 		move_fail(d, CONTROL_ERROR_FAILED, "cannot flush the device: %s (--force moves "
-			  "it nevertheless)", strerror(-result->error));
+			  "it nevertheless)", why);
 		return;
 	}
 	if (result->error < 0)
 		snprintf(w, sizeof(mv->warning), "the device could not be flushed on the old "
-			 "server: %s", strerror(-result->error));
+			 "server: %s", why);
 	else if (result->unhurried)
 		snprintf(w, sizeof(mv->warning), "the servers are too slow to have requests in "
 			 "flight sent again at once; they may take as long as requeue-interval");

@@ -78,6 +78,23 @@ TEST(a_call_from_before_does_not_end_the_preparation_of_a_move)
 	CHECK(!d->move->timer);
 }
 
+TEST(what_the_old_server_may_not_have_on_disk_is_left_behind_by_force_only)
+{
+	struct device *d = connected(manager(), 1);
+
+	for (int force = 0; force < 2; force++) {
+		start_move(d, MOVE_JOIN);
+		d->move->force = force;
+		d->move->compares = !force;
+		(void)make_link(d, d->move->links, LINK_READY, d->size);
+		device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+		end_errand(n_errands - 1, 0);		/* whether writes are counted */
+		end_errand(n_errands - 1, -ETIMEDOUT);	/* the flush */
+		CHECK_INT(d->move != NULL, force);
+	}
+	CHECK(strstr(d->move->warning, "could not be flushed"));
+}
+
 /* To where the kernel has been told of the one connection to the new server. */
 static void switch_over(struct device *d)
 {
