@@ -226,10 +226,7 @@ enum device_state attach_failed(struct device *d, const struct event_detail *e)
 
 static void on_settings(struct device *d, const struct errand_result *result)
 {
-	d->settings_due = result->error < 0;
-	if (result->error < 0)
-		device_log(d, LOG_WARNING, "cannot set up the device's queue: %s",
-			   strerror(-result->error));
+	errand_settings_made(d, result);
 	control_attach_done(d);
 }
 

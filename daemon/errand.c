@@ -260,7 +260,10 @@ static int close_device(const struct device *d, struct errand_result *ret)
 
 int errand_settings(struct device *d, struct errand **slot, errand_done_fn done)
 {
-	return start(d, slot, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
+	int r = start(d, slot, "queue", SETTINGS_LIMIT_USEC, set_queue, done);
+
+	d->settings_due = r < 0;
+	return r;
 }
 
 static size_t tuning_room(const struct manager *m)
@@ -291,18 +294,34 @@ static void go_on_after(const struct device *d)
 	}
 }
 
-static void on_settings(struct device *d, const struct errand_result *result)
+void errand_settings_made(struct device *d, const struct errand_result *result)
 {
-	d->settings_due = result->error < 0;
-	if (result->error < 0)
+	bool again = d->settings_due;
+
+	if (result->error < 0) {
+		d->settings_due = true;
 		device_log(d, LOG_WARNING, "cannot set up the device's queue: %s",
 			   strerror(-result->error));
+	}
+	if (again)
+		links_restore(d);
+}
+
+static void on_settings(struct device *d, const struct errand_result *result)
+{
+	errand_settings_made(d, result);
 	go_on_after(d);
 }
 
+static bool sets_queue(const struct errand *e)
+{
+	return e && e->run == set_queue;
+}
+
+/* Not beside one that is at work, and may write what was wanted before after it. */
 void errand_settings_due(struct device *d)
 {
-	if (d->settings_due && !d->tuning && device_links_alive(d) &&
+	if (d->settings_due && !d->tuning && !sets_queue(d->errand) && device_links_alive(d) &&
 	    tuning_room(d->manager) && errand_settings(d, &d->tuning, on_settings) < 0)
 		device_log(d, LOG_WARNING, "cannot set up the device's queue now");
 }

@@ -21,6 +21,8 @@ typedef void (*errand_done_fn)(struct device *d, const struct errand_result *res
 
 /* 0 or -errno, -EBUSY: one is under way. */
 _must_check_ int errand_settings(struct device *d, struct errand **slot, errand_done_fn done);
+/* For its DONE: what has failed, or changed meanwhile, is due again. */
+void errand_settings_made(struct device *d, const struct errand_result *result);
 /* For a device whose queue may not have been set up, adopted or moved: do it now, or soon. */
 void errand_settings_due(struct device *d);
 /* Read one block past every cache: no error when I/O flows. */

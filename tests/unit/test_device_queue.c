@@ -78,3 +78,35 @@ TEST(what_a_move_has_set_for_itself_is_left_while_other_queues_are_set_up)
 	end_child(0, 0);
 	CHECK_INT(n_children, 1);
 }
+
+TEST(what_a_reload_changes_while_a_queue_is_set_up_is_set_afterwards)
+{
+	struct device *d = connected(manager(), 1);
+
+	d->settings_due = true;
+	links_restore(d);
+	for (int i = 0; i < 2; i++) {
+		d->settings_due = true;		/* a reload */
+		links_restore(d);
+		CHECK_INT(n_children, i + 1);
+		end_child(i, i ? -EIO : 0);
+		CHECK_INT(n_children, i + 2);
+	}
+	end_child(2, 0);
+	CHECK_INT(n_children, 3);
+	CHECK(!d->settings_due);
+}
+
+TEST(what_a_reload_changes_while_a_device_is_attached_is_set_afterwards)
+{
+	struct device *d = connected(manager(), 1);
+
+	d->state = STATE_ATTACHING;
+	device_event(d, EV_KERNEL_DONE, &(struct event_detail){ .call = CALL_CONNECT });
+	CHECK_INT(n_children, 1);
+	d->settings_due = true;			/* a reload */
+	links_restore(d);
+	CHECK_INT(n_children, 1);
+	end_child(0, 0);
+	CHECK_INT(n_children, 2);
+}
