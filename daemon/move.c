@@ -20,6 +20,7 @@
 
 #define ROUNDS_MAX		5	/* of comparison: somebody may write a block meanwhile */
 #define ROUND_PAUSE_USEC	(200 * USEC_PER_MSEC)
+#define NAME_PAUSE_USEC		(200 * USEC_PER_MSEC)	/* many may wait, a reload's */
 #define TURN_PAUSE_USEC		(20 * USEC_PER_MSEC)	/* until something is free */
 
 static const char *const phase_names[N_MOVE_PHASES] = {
@@ -193,7 +194,7 @@ static bool start_candidate(struct device *d, struct link *l, const struct sampl
 		r = link_connect_candidate(l, &mv->target, &tls,
 					   mv->keys.connect_timeout_usec, s);
 	}
-	if (r == -EAGAIN)
+	if (r == -EAGAIN || r == -EBUSY)	/* connectors, readers of keys */
 		move_again(d, TURN_PAUSE_USEC, fn);
 	else if (r < 0)
 		move_fail(d, CONTROL_ERROR_FAILED, "cannot start a connector: %s",
@@ -365,7 +366,7 @@ static void on_resolved(int error, const char *message, struct target *target,
 	sample(d);
 }
 
-enum device_state move_begin(struct device *d, const struct event_detail *e)
+static enum device_state begin(struct device *d)
 {
 	struct manager *m = d->manager;
 	struct move *mv = d->move;
@@ -374,10 +375,17 @@ enum device_state move_begin(struct device *d, const struct event_detail *e)
 	mv->phase = MOVE_RESOLVE;
 	r = resolver_start(m->event, d->name, &mv->keys, m->options.spawner, &m->n_resolvers,
 			   on_resolved, d, &mv->resolver);
-	if (r < 0)
+	if (r == -EAGAIN)
+		move_again(d, NAME_PAUSE_USEC, begin);
+	else if (r < 0)
 		move_fail(d, CONTROL_ERROR_FAILED, "cannot resolve the server's name: %s",
-			  r == -EAGAIN ? "too many names are being resolved" : child_strerror(r));
+			  child_strerror(r));
 	return d->state;
+}
+
+enum device_state move_begin(struct device *d, const struct event_detail *e)
+{
+	return begin(d);
 }
 
 enum device_state move_switch_now(struct device *d)
@@ -448,6 +456,7 @@ enum device_state move_flush(struct device *d)
 {
 	int r;
 
+	d->move->timer = sd_event_source_disable_unref(d->move->timer);	/* it was join's */
 	d->move->phase = MOVE_FLUSH;
 	r = errand_counts(d, &d->move->errand, on_counts);
 	if (r < 0)

@@ -5,6 +5,7 @@
 
 #include "daemon/manager.h"
 #include "daemon/move.h"
+#include "daemon/tls_secrets.h"
 #include "lib/util/clock.h"
 #include "tests/unit/fake_device.h"
 #include "tests/unit/unit.h"
@@ -76,6 +77,48 @@ TEST(a_call_from_before_does_not_end_the_preparation_of_a_move)
 	CHECK_INT(d->state, STATE_MOVING);
 	CHECK_INT(d->move->phase, MOVE_SWITCH);
 	CHECK(!d->move->timer);
+}
+
+static unsigned n_late;
+
+static enum device_state late(struct device *d)
+{
+	n_late++;
+	return d->state;
+}
+
+TEST(what_a_move_waited_for_is_nothing_to_it_once_all_its_connections_are_there)
+{
+	struct device *d = connected(manager(), 1);
+
+	start_move(d, MOVE_JOIN);
+	move_again(d, USEC_PER_MSEC, late);	/* for a free connector */
+	(void)make_link(d, d->move->links, LINK_READY, d->size);
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+	CHECK_INT(d->move->phase, MOVE_FLUSH);
+	run(d->manager);
+	CHECK_INT(n_late, 0);
+}
+
+TEST(a_move_waits_for_its_turn)
+{
+	struct manager *m = manager();
+	struct device *d = connected(m, 1);
+
+	m->n_resolvers = RESOLVERS_MAX;
+	d->keys.tls = CONF_TLS_REQUIRE;
+	CHECK_INT(move_new(d, &d->keys, false, NULL, NULL), 0);
+	device_event(d, EV_MOVE, NULL);
+	CHECK(d->move && d->move->again && d->move->timer);
+	m->n_tls_readers = TLS_READERS_MAX;
+	d->move->phase = MOVE_CONNECT;
+	d->move->target.n_servers = 2;
+	device_event(d, EV_CANDIDATE_FAILED, &(struct event_detail){ .text = "t" });
+	CHECK(d->move && d->move->timer);
+	run(m);
+	CHECK(d->move && d->move->timer);
+	m->n_tls_readers = m->n_resolvers = 0;
+	move_cancel(d, "test");
 }
 
 TEST(what_the_old_server_may_not_have_on_disk_is_left_behind_by_force_only)
