@@ -15,6 +15,7 @@
 #include "daemon/outage.h"
 #include "daemon/proto/varlink.h"
 #include "daemon/retry.h"
+#include "daemon/save.h"
 #include "daemon/transitions.h"
 #include "lib/util/units.h"
 
@@ -221,6 +222,7 @@ static void change(struct reload *r, struct device *d, const struct conf_device 
 		device_log(d, LOG_WARNING, "reload: only a detach and attach would change %s",
 			   json_object_to_json_string(fixed));
 	device_keys_deinit(&keys);
+	save_device(d);		/* or the next nbdd has what was there before */
 }
 
 /* Not attached yet: begin anew with other keys. */
@@ -271,6 +273,7 @@ static void leave(struct reload *r)
 		if (is_attached(d)) {
 			tell(row, "unconfigured", "it is no longer in the files, and stays "
 			     "attached until 'nbdctl detach'");
+			save_device(d);
 		} else {
 			tell(row, "given-up", "it is no longer in the files");
 			device_event(d, EV_DETACH, NULL);

@@ -133,6 +133,24 @@ def test_devices_follow_their_configuration(guest, daemon):
         assert 'no longer' in daemon.log()
 
 
+def test_what_a_reload_changes_outlives_a_crash(guest, daemon):
+    with file_server(guest, 'kept') as server:
+        config = Config(guest, daemon)
+        config.change(kept={'uri': server.uri}, left={'uri': server.uri, 'read_only': 'yes'})
+        for name in ('kept', 'left'):
+            daemon.wait_state(name, 'connected')
+        rows = config.change(kept={'reconnect_delay': '3s', 'size_change': 'grow'}, left=None)
+        assert action(rows) == {'kept': 'changed', 'left': 'unconfigured'}
+        daemon.crash()
+        daemon.start()
+        assert action(config.reload()) == {'kept': 'unchanged'}
+        assert action(config.change(kept={'auto': 'no'})) == {'kept': 'unchanged'}
+        daemon.crash()
+        daemon.start()
+        config.write(kept=None)
+        assert config.reload() == {'devices': []}, 'auto=no came with a reload, too'
+
+
 def test_a_node_named_in_the_files_is_not_the_device_of_another_name_that_has_it(guest, daemon):
     with file_server(guest, 'mine') as mine, file_server(guest, 'its') as its:
         config = Config(guest, daemon)
