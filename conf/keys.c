@@ -160,7 +160,9 @@ const struct conf_key conf_keys[] = {
 	{ "size-change", CONF_ENUM, MEMBER(size_change), .words = size_change_words,
 	  .initial = "refuse", .value = "refuse|grow",
 	  .text = "What to do when the export comes back with another size: wait until the "
-		  "size is right again, or let the device grow. A device never shrinks." },
+		  "size is right again, or let the device grow, in a moment without requests in "
+		  "flight (see nbdd(8)): for servers that are trusted to answer. A device never "
+		  "shrinks." },
 	{ "swap", CONF_BOOL, MEMBER(swap), .initial = "no", .value = "yes|no",
 	  .text = "The device holds swap space: nothing on the way to the server may wait for "
 		  "memory." },

@@ -159,6 +159,7 @@ void device_free(struct device *d)
 	sd_event_source_disable_unref(d->doubt_timer);
 	sd_event_source_disable_unref(d->dead_timer);
 	sd_event_source_disable_unref(d->busy_timer);
+	sd_event_source_disable_unref(d->grow_timer);
 	tls_secrets_free(d->secrets);
 	sd_event_source_disable_unref(d->tls_timer);
 	save_close(d);

@@ -102,7 +102,6 @@ struct device {
 	sd_event_source *doubt_timer;	/* the kernel told of a death that we do not see */
 	sd_event_source *dead_timer;	/* dead-timeout */
 	struct outages outages;
-
 	int life_fd;			/* nbdk_life_open, or -1 */
 	struct kernel_call *call;	/* under way on the worker */
 	unsigned busy_tries;		/* NBD_CMD_CONNECT said EBUSY */
@@ -112,6 +111,8 @@ struct device {
 	bool waits_longer, timeout_due;	/* the kernel's dead-timeout, timeout are not the keys' */
 	struct move *move;		/* to another server, or NULL */
 	uint64_t grow_to;		/* bytes; 0: nothing to grow */
+	sd_event_source *grow_timer;	/* it has requests in flight */
+	bool grows_late;		/* that was logged */
 	bool detach_wanted, detach_forced;
 	bool letting_go, unused;	/* the kernel is to see who has it open; nobody had */
 	unsigned closes;		/* of ours that found somebody there */
@@ -120,7 +121,6 @@ struct device {
 	bool settings_due;		/* the queue may not be set up: adopted, or moved */
 
 	struct varlink_call *attachers[DEVICE_WAITERS_MAX], *detachers[DEVICE_WAITERS_MAX];
-
 	char warning[DEVICE_REASON_MAX];
 	bool unwarranted;		/* nobody knows that root has named its program */
 	char *warrant;			/* what warrant.h has written of it; NULL: nothing */

@@ -227,6 +227,19 @@ static int read_counts(const struct device *d, struct errand_result *ret)
 	return r < 0 ? r : counted ? 0 : -ENODATA;
 }
 
+/* Of a flush that is under way the count of requests in flight may say nothing; but they come one
+ * after the other, so that none of before is left once this one has been answered, whatever the
+ * answer is. */
+static int flush_and_read(const struct device *d, struct errand_result *ret)
+{
+	int r = read_counts(d, ret);
+
+	if (r < 0)
+		return r;
+	(void)flush_device(d, ret);
+	return read_block(d, ret);
+}
+
 /* Nobody has it open for sure, as far as that can be seen without opening it: the first open
  * would read, and wait for the server. */
 static bool is_unused(const struct device *d)
@@ -331,6 +344,11 @@ int errand_first_read(struct device *d, struct errand **slot, errand_done_fn don
 	return start(d, slot, "read", d->state == STATE_MOVING ? MOVED_LIMIT_USEC
 							       : READ_LIMIT_USEC,
 		     read_block, done);
+}
+
+int errand_before_growing(struct device *d, errand_done_fn done)
+{
+	return start(d, &d->errand, "read", READ_LIMIT_USEC, flush_and_read, done);
 }
 
 int errand_flush(struct device *d, errand_done_fn done)

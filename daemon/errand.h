@@ -28,6 +28,8 @@ void errand_settings_due(struct device *d);
 /* Read one block past every cache: no error when I/O flows. */
 _must_check_ int errand_first_read(struct device *d, struct errand **slot,
 				   errand_done_fn done);
+/* A flush and such a read; -ENODATA: requests in flight are not counted. */
+_must_check_ int errand_before_growing(struct device *d, errand_done_fn done);
 /* fsync of the device: what is in the server's cache reaches its disk. */
 _must_check_ int errand_flush(struct device *d, errand_done_fn done);
 /* For a move: flush the device, then read its samples past every cache. */

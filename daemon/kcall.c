@@ -3,12 +3,17 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/event.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
 #include "daemon/save.h"
 #include "lib/util/clock.h"
+
+/* Whether requests are in flight; other devices wait for the worker meanwhile. */
+#define LOOKS			20
+#define LOOK_PAUSE_USEC		500
 
 struct kernel_call {
 	struct kjob job;
@@ -24,6 +29,21 @@ struct kernel_call {
 	};
 };
 
+/* A new size freezes the queue, under locks that every nbd device needs: the freeze waits for all
+ * requests in flight, and none may be there that the server never answers.  A busy device is
+ * looked at again and again, lest it be missed when there are none for a moment. */
+static bool in_flight(unsigned index)
+{
+	struct nbdk_info info;
+
+	for (int i = 0; i < LOOKS; i++) {
+		if (nbdk_sysfs_read(index, &info) == 0 && info.in_flight == 0)
+			return false;
+		usleep(LOOK_PAUSE_USEC);
+	}
+	return true;
+}
+
 static int call_run(struct kjob *job, struct nbdk *k, const struct nbdk_ops *ops)
 {
 	struct kernel_call *c = container_of(job, struct kernel_call, job);
@@ -37,7 +57,8 @@ static int call_run(struct kjob *job, struct nbdk *k, const struct nbdk_ops *ops
 	case CALL_CONFIGURE:
 		return ops->configure(k, &c->reconnect);
 	case CALL_RESIZE:
-		return ops->resize(k, c->index, c->identifier, c->size);
+		return in_flight(c->index) ? -EAGAIN :
+			ops->resize(k, c->index, c->identifier, c->size);
 	case CALL_LET_GO:
 	case CALL_KEEP:
 		return ops->last_close(k, c->index, c->identifier, c->kind == CALL_LET_GO);

@@ -29,6 +29,7 @@
 #define SETTLE_USEC	(300 * USEC_PER_MSEC)
 /* How long we may take to see what the kernel told. */
 #define DOUBT_USEC	USEC_PER_SEC
+#define GROW_PAUSE_USEC	USEC_PER_SEC	/* of a device that is busy */
 
 int link_still_attached(struct device *d)
 {
@@ -283,10 +284,33 @@ static uint64_t growth(const struct device *d)
 static void on_grown_read(struct device *d, const struct errand_result *result)
 {
 	d->grow_to = growth(d);
+	if (result->error == -ENODATA)
+		device_log(d, LOG_WARNING, "not grown: its queue/iostats is 0, and requests in "
+			   "flight cannot be seen");
 	if (result->error < 0 || d->call || d->move || !d->grow_to)
 		return;		/* the next connection begins anew, or the end of the move */
 	if (kernel_resize(d, d->grow_to) < 0)
 		device_log(d, LOG_WARNING, "no memory to grow the device now");
+}
+
+static int on_grow_timer(sd_event_source *s, uint64_t usec, void *userdata)
+{
+	struct device *d = userdata;
+
+	d->grow_timer = sd_event_source_disable_unref(d->grow_timer);
+	links_grow(d);
+	return 0;
+}
+
+/* However long that lasts: to freeze a queue with requests in flight is to rely on its server. */
+static void grow_later(struct device *d)
+{
+	if (!d->grows_late)
+		device_log(d, LOG_NOTICE, "it grows as soon as it has no request in flight");
+	d->grows_late = true;
+	d->grow_timer = sd_event_source_disable_unref(d->grow_timer);
+	sd_event_add_time_relative(d->manager->event, &d->grow_timer, CLOCK_MONOTONIC,
+				   GROW_PAUSE_USEC, USEC_PER_MSEC, on_grow_timer, d);
 }
 
 /* Resizing freezes the queue: only once a read has come through the new connection.  Not beside
@@ -296,7 +320,7 @@ void links_grow(struct device *d)
 	d->grow_to = growth(d);
 	if (!d->grow_to || d->errand || d->move || d->detach_wanted)
 		return;
-	if (errand_first_read(d, &d->errand, on_grown_read) < 0)
+	if (errand_before_growing(d, on_grown_read) < 0)
 		device_log(d, LOG_WARNING, "cannot start the read that precedes growing");
 }
 
@@ -349,6 +373,7 @@ static void resized(struct device *d, uint64_t size)
 		   format_size(new, size));
 	d->size = d->info.size = size;
 	d->grow_to = 0;
+	d->grows_late = false;
 	for (size_t i = 0; i < d->n_links; i++)
 		if (d->links[i].state == LINK_READY &&
 		    device_usable_size(d, d->links[i].info.size) < size) {
@@ -401,6 +426,10 @@ enum device_state link_kernel_failed(struct device *d, const struct event_detail
 		links_take_back(d);
 	if (d->detach_wanted)
 		return detach_begin(d, NULL);
+	if (e->call == CALL_RESIZE && e->error == -EAGAIN) {
+		grow_later(d);
+		return hand_over(d);
+	}
 	if (e->call == CALL_RESIZE) {
 		device_log(d, LOG_ERR, "cannot grow the device: %s", strerror(-e->error));
 		d->grow_to = 0;

@@ -132,6 +132,26 @@ def test_with_size_change_grow_a_larger_export_grows_the_device(guest, daemon):
         daemon.detach('grow')
 
 
+def test_a_device_grows_only_without_requests_in_flight(guest, daemon):
+    """Kernels of today wait for them under a lock that every nbd device needs."""
+    with file_server(guest, 'busy', megabytes=64, options=['--filter=delay']) as server:
+        server.plugin += ['wdelay=5']
+        server.restart()
+        device = daemon.attach(server.uri, name='busy', size_change='grow')
+        writer = guest.spawn(['dd', 'if=/dev/zero', f'of={device}', 'bs=4k', 'count=1',
+                              'oflag=direct'])
+        wait_until(lambda: guest.block(device[8:], 'inflight').split() == ['0', '1'])
+        server.kill()
+        guest.run(['truncate', '-s', '96M', '/tmp/busy'])
+        server.start()
+        wait_until(lambda: 'busy: it grows as soon as' in daemon.log(), 20)
+        assert writer.rc is None and guest.block(device[8:], 'size') == str(64 << 11)
+        assert writer.wait(30) == 0
+        wait_until(lambda: guest.block(device[8:], 'size') == str(96 << 11), 10)
+        wait_until(lambda: daemon.status('busy')['size'] == 96 << 20, 10)
+        daemon.detach('busy')
+
+
 def test_detach_refuses_a_device_in_use_and_says_who_holds_it(guest, daemon):
     with file_server(guest, 'held') as server:
         device = daemon.attach(server.uri, name='held')

@@ -49,6 +49,11 @@ FAKE(int, errand_first_read, struct device *d, struct errand **slot, errand_done
 	return start_errand(d, slot, done);
 }
 
+FAKE(int, errand_before_growing, struct device *d, errand_done_fn done)
+{
+	return start_errand(d, &d->errand, done);
+}
+
 FAKE(int, errand_flush, struct device *d, errand_done_fn done)
 {
 	return start_errand(d, &d->errand, done);
@@ -99,10 +104,12 @@ FAKE(int, connector_start, struct connectors *all, const struct connector_spec *
 FAKE(struct connector *, connector_cancel, struct connector *c) { return NULL; }
 
 uint64_t n_writes;
+unsigned n_in_flight;
 
 FAKE(int, nbdk_sysfs_read, unsigned index, struct nbdk_info *ret)
 {
-	*ret = (struct nbdk_info){ .connected = true, .writes = n_writes };
+	*ret = (struct nbdk_info){ .connected = true, .writes = n_writes,
+				   .in_flight = n_in_flight };
 	return 0;
 }
 
@@ -236,14 +243,19 @@ static int see_disconnect(struct nbdk *k, unsigned index)
 	return 0;
 }
 
-struct fake_call asked(size_t i)
+int ask(size_t i)
 {
 	static const struct nbdk_ops ops = {
 		.reconnect = see_reconnect, .configure = see_configure, .resize = see_resize,
 		.last_close = see_last_close, .disconnect = see_disconnect };
 
 	CHECK(i < n_jobs);
-	CHECK_INT(jobs[i]->run(jobs[i], NULL, &ops), 0);
+	return jobs[i]->run(jobs[i], NULL, &ops);
+}
+
+struct fake_call asked(size_t i)
+{
+	CHECK_INT(ask(i), 0);
 	return seen;
 }
 

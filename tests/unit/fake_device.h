@@ -19,8 +19,9 @@ struct fake_errand {
 extern struct fake_errand errands[ERRANDS_MAX];
 extern size_t n_jobs, n_errands, n_settings;
 
-/* How many the kernel says were completed. */
+/* How many the kernel says were completed, and are in flight. */
 extern uint64_t n_writes;
+extern unsigned n_in_flight;
 
 /* What the Ith call asks of the kernel; of those without these, the kind. */
 struct fake_call {
@@ -28,6 +29,8 @@ struct fake_call {
 	uint64_t dead_timeout_sec, timeout_sec, size;
 };
 struct fake_call asked(size_t i);
+/* What the Ith call ends with, or -errno that it does not even ask. */
+int ask(size_t i);
 
 struct manager *manager(void);
 /* Attached, its links dead. */

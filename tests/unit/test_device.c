@@ -324,6 +324,40 @@ TEST(a_device_grows_when_every_connection_is_told_of_it)
 	CHECK_INT(d->size, 2 * MIB);
 }
 
+TEST(a_device_grows_when_it_has_no_request_in_flight)
+{
+	struct device *d = connected(manager(), 1);
+
+	d->keys.size_change = CONF_SIZE_GROW;
+	replace(d, 0, 2 * MIB);
+	end_job(0, 0);
+	end_errand(0, 0);		/* a flush and a read */
+	n_in_flight = 1;
+	CHECK_INT(ask(1), -EAGAIN);
+	end_job(1, -EAGAIN);
+	CHECK_INT(d->size, MIB);
+	CHECK(d->grow_timer);
+	CHECK_INT(sd_event_source_set_time(d->grow_timer, now_usec()), 0);
+	run(d->manager);
+	end_errand(1, 0);
+	n_in_flight = 0;
+	CHECK_INT(asked(2).size, 2 * MIB);
+	end_job(2, 0);
+	CHECK_INT(d->size, 2 * MIB);
+	CHECK(!d->grow_timer);
+}
+
+TEST(a_device_whose_requests_are_not_counted_does_not_grow)
+{
+	struct device *d = connected(manager(), 1);
+
+	d->keys.size_change = CONF_SIZE_GROW;
+	replace(d, 0, 2 * MIB);
+	end_job(0, 0);
+	end_errand(0, -ENODATA);
+	CHECK_INT(n_jobs, 1);
+}
+
 /* As the next nbdd finds Unix sockets, on a kernel without unix_diag (fake_device.c). */
 static void forget_descriptors(struct device *d)
 {
