@@ -235,6 +235,8 @@ static enum device_state gone_back(struct device *d, int counts)
 	device_set_error(d, "%s", reason);
 	if (!d->outages.began_usec)
 		outage_begin(d, reason);
+	else
+		outage_resume(d);	/* with the dead-timeout of the keys that it has now */
 	retry_now(d);
 	if (d->detach_wanted)
 		return detach_begin(d, NULL);

@@ -238,6 +238,29 @@ TEST(a_move_that_stays_in_spite_of_a_failure_has_its_timeout)
 	CHECK_INT(asked(2).timeout_sec, 30);
 }
 
+TEST(a_move_that_stays_counts_an_outage_by_its_own_dead_timeout)
+{
+	struct device *d = attached(manager(), 1);
+	struct device_keys keys;
+
+	device_keys_init(&keys);
+	keys.dead_timeout_usec = 2 * USEC_PER_MINUTE;
+	d->keys.dead_timeout_usec = USEC_INFINITY;
+	outage_begin(d, "test");
+	CHECK(!d->dead_timer);
+	CHECK_INT(move_new(d, &keys, false, NULL, NULL), 0);
+	d->move->phase = MOVE_JOIN;
+	(void)make_link(d, d->move->links, LINK_READY, d->size);
+	device_event(d, EV_CANDIDATE, &(struct event_detail){ .link = d->move->links });
+	end_errand(0, 0);			/* whether writes are counted */
+	run(d->manager);
+	CHECK_INT(d->move->phase, MOVE_CHECK);
+	end_job(0, 0);
+	n_writes++;				/* the old server lacks it */
+	fail_check(d);
+	CHECK(d->dead_timer);
+}
+
 /* Of blocks that were written meanwhile; the first was with 10.0.0.2. */
 static void second_round(struct device *d, enum device_event event, const char *peer)
 {
