@@ -4,6 +4,7 @@
 
 #include "daemon/device.h"
 #include "daemon/log.h"
+#include "daemon/move.h"
 #include "lib/util/clock.h"
 
 static const struct {
@@ -26,11 +27,12 @@ static bool too_often(const struct ktls_trust *t)
 	return oldest && now_usec() - oldest <= KTLS_ENDS_MINUTES * USEC_PER_MINUTE;
 }
 
-bool ktls_distrust(struct device *d, const char *why)
+bool ktls_distrust(struct device *d, bool candidate, const char *why)
 {
-	struct ktls_trust *t = &d->ktls;
+	const struct device_keys *keys = candidate ? &d->move->keys : &d->keys;
+	struct ktls_trust *t = candidate ? &d->move->ktls : &d->ktls;
 
-	if (d->keys.kernel_tls != CONF_KERNEL_TLS_AUTO || t->distrust[0])
+	if (keys->kernel_tls != CONF_KERNEL_TLS_AUTO || t->distrust[0])
 		return false;
 	snprintf(t->distrust, sizeof(t->distrust), "%s", why);
 	device_log(d, LOG_WARNING, "the kernel's TLS is given up: %s; a relay does it from now on "
@@ -49,7 +51,7 @@ const char *ktls_trust_end(struct device *d, enum ktls_end end)
 	if (too_often(t)) {
 		snprintf(text, sizeof(text), "%d connections ended within %d min: %s",
 			 KTLS_ENDS_MAX, KTLS_ENDS_MINUTES, ends[end].why);
-		ktls_distrust(d, text);
+		ktls_distrust(d, false, text);
 	}
 	return ends[end].why;
 }

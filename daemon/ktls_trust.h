@@ -27,7 +27,8 @@ struct ktls_trust {
 /* A connection of D, by the kernel's TLS, has hung up by END: why, as a clause; NULL: not by
  * TLS. */
 const char *ktls_trust_end(struct device *d, enum ktls_end end);
-/* The kernel cannot do it, for WHY (escaped).  Is a relay to do it, which was not to before? */
-bool ktls_distrust(struct device *d, const char *why);
+/* The kernel cannot do it, for WHY (escaped); CANDIDATE: with the server that D moves to, which
+ * counts once it is D's.  Is a relay to do it, which was not to before? */
+bool ktls_distrust(struct device *d, bool candidate, const char *why);
 /* Connections end again and again, and may not be relayed: true with TEXT filled. */
 bool ktls_trust_warning(const struct device *d, char *text, size_t size);

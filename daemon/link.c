@@ -18,6 +18,7 @@
 #include "daemon/ktls.h"
 #include "daemon/log.h"
 #include "daemon/manager.h"
+#include "daemon/move.h"
 #include "daemon/one_server.h"
 #include "daemon/retry.h"
 #include "daemon/tls_watch.h"
@@ -178,7 +179,12 @@ static void on_connector(const struct connector_result *result, void *userdata)
 	e.link = l;
 	e.digests = result->digests;
 	/* Another time without the kernel's, and nobody hears of this one. */
-	if (result->kernel_tls[0] && ktls_distrust(d, result->kernel_tls) && !l->candidate) {
+	if (result->kernel_tls[0] && ktls_distrust(d, l->candidate, result->kernel_tls)) {
+		if (l->candidate) {
+			move_connect(d);
+			manager_kick(m);
+			return;
+		}
 		r = link_connect(l);
 		if (r == 0 || r == -EAGAIN)	/* keys are being read, or it has to wait */
 			return;
@@ -190,7 +196,7 @@ static void on_connector(const struct connector_result *result, void *userdata)
 	if (result->connection) {
 		/* Each time it would ask modprobe again, which may be away. */
 		if (result->connection->tls.no_cipher)
-			ktls_distrust(d, result->connection->tls.why_not);
+			ktls_distrust(d, l->candidate, result->connection->tls.why_not);
 		r = take_connection(l, result->connection);
 	}
 	if (r >= 0 && l->state == LINK_CONNECTING)
@@ -234,7 +240,7 @@ int link_connect(struct link *l)
 	r = device_tls_ready(d, &tls);
 	if (r < 0)
 		return r;
-	tls.load = d->state == STATE_CONNECTING;
+	tls.load = d->state == STATE_CONNECTING && !manager_any_out(d->manager);
 	d->target.preinit_size = d->keys.preinit ? d->keys.size : 0;
 	r = connect_to(l, &d->target, &tls, d->keys.connect_timeout_usec, NULL);
 	d->queued |= r == -EAGAIN;

@@ -46,6 +46,7 @@ int move_new(struct device *d, const struct device_keys *keys, bool force, move_
 		free(mv);
 		return -ENOMEM;
 	}
+	mv->ktls = d->ktls;
 	mv->force = force;
 	mv->done = done;
 	mv->userdata = userdata;
@@ -189,7 +190,9 @@ static bool start_candidate(struct device *d, struct link *l, const struct sampl
 	if (r == -EAGAIN)
 		return false;
 	if (r >= 0) {
-		tls_plan_make(&tls, &mv->keys, &mv->target, mv->secrets, d->ktls.distrust);
+		tls_plan_make(&tls, &mv->keys, &mv->target, mv->secrets,
+			      mv->ktls.distrust);
+		tls.load = !manager_any_out(d->manager);
 		mv->target.preinit_size = mv->keys.preinit ? mv->keys.size : 0;
 		r = link_connect_candidate(l, &mv->target, &tls,
 					   mv->keys.connect_timeout_usec, s);
@@ -224,6 +227,14 @@ static enum device_state join(struct device *d)
 			return d->state;
 	}
 	return all ? move_flush(d) : d->state;
+}
+
+void move_connect(struct device *d)
+{
+	if (d->move->phase == MOVE_JOIN)
+		join(d);
+	else
+		connect_first(d);
 }
 
 enum device_state move_candidate_failed(struct device *d, const struct event_detail *e)

@@ -41,6 +41,7 @@ struct move {
 	struct device_keys keys;
 	struct target target;
 	struct tls_secrets *secrets;
+	struct ktls_trust ktls;
 
 	struct resolver *resolver;
 	struct link links[CONF_CONNECTIONS_MAX];
@@ -81,6 +82,9 @@ void move_cancel(struct device *d, const char *why);
 void move_server_lost(struct device *d);
 /* It has one again; what began without goes on without a comparison only if forced. */
 void move_server_back(struct device *d);
+
+/* A candidate is to be connected again, by other means. */
+void move_connect(struct device *d);
 
 const char *move_phase_name(const struct device *d);
 

@@ -80,20 +80,23 @@ static bool read_writes(const struct device *d, uint64_t *ret)
 	return true;
 }
 
-/* Keys and target of the device and of the move change places, and so does the server that
- * a reconnect goes to. */
+/* Keys and target of the device and of the move change places, with what is known of their
+ * servers, and so does the server that a reconnect goes to. */
 static void exchange(struct device *d)
 {
 	struct move *mv = d->move;
 	struct device_keys keys = d->keys;
 	struct target target = d->target;
+	struct ktls_trust ktls = d->ktls;
 
 	d->resolver = resolver_cancel(d->resolver);
 	d->resolve_again = false;
 	d->keys = mv->keys;
 	d->target = mv->target;
+	d->ktls = mv->ktls;
 	mv->keys = keys;
 	mv->target = target;
+	mv->ktls = ktls;
 	mv->secrets = device_tls_exchange(d, mv->secrets);
 	device_apply_keys(d);
 }

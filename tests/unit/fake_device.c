@@ -26,6 +26,7 @@
 
 static struct kjob *jobs[JOBS_MAX];
 struct fake_errand errands[ERRANDS_MAX];
+struct fake_dial dialled;
 size_t n_jobs, n_errands, n_settings;
 
 FAKE(void, kworker_submit, struct kworker *w, struct kjob *job)
@@ -97,6 +98,7 @@ FAKE(bool, connectors_busy, const struct connectors *all) { return false; }
 FAKE(int, connector_start, struct connectors *all, const struct connector_spec *spec,
      struct connector **ret)
 {
+	dialled = (struct fake_dial){ dialled.n + 1, *spec->tls, spec->done, spec->userdata };
 	*ret = (struct connector *)all;
 	return 0;
 }

@@ -2,6 +2,7 @@
  * so, and as it says.  For orders of events that a real kernel cannot be made to play. */
 #pragma once
 
+#include "daemon/connector.h"
 #include "daemon/errand.h"
 #include "daemon/event.h"
 #include "daemon/kcall.h"
@@ -14,6 +15,15 @@ struct fake_errand {
 	struct errand **slot;		/* NULL: it has ended */
 	errand_done_fn done;
 };
+
+/* How many connectors were started, and the latest of them. */
+struct fake_dial {
+	unsigned n;
+	struct tls_plan tls;
+	connector_done_fn done;
+	void *userdata;
+};
+extern struct fake_dial dialled;
 
 /* All that were begun so far; and how often the queue was to be set up. */
 extern struct fake_errand errands[ERRANDS_MAX];

@@ -261,6 +261,55 @@ TEST(a_move_that_stays_counts_an_outage_by_its_own_dead_timeout)
 	CHECK(d->dead_timer);
 }
 
+/* The next of its addresses is tried. */
+static void try_next(struct device *d)
+{
+	struct target *t = &d->move->target;
+
+	d->move->phase = MOVE_CONNECT;
+	t->n_servers = 2;
+	t->current = 0;
+	link_reset(d->move->links);
+	device_event(d, EV_CANDIDATE_FAILED, &(struct event_detail){ .text = "t" });
+}
+
+TEST(a_move_finds_out_for_itself_whether_the_kernel_can_do_its_tls)
+{
+	struct device *d = connected(manager(), 1);
+	struct device_keys keys;
+
+	device_keys_init(&keys);
+	d->keys.kernel_tls = CONF_KERNEL_TLS_OFF;	/* with the old server */
+	CHECK_INT(move_new(d, &keys, true, NULL, NULL), 0);
+	try_next(d);
+	CHECK_INT(dialled.n, 1);
+	dialled.done(&(struct connector_result){ .kernel_tls = "why" }, dialled.userdata);
+	CHECK_INT(dialled.n, 2);
+	CHECK_STR(dialled.tls.distrust, "why");
+	CHECK_STR(d->ktls.distrust, "");
+	switch_over(d);
+	end_job(0, 0);
+	end_errand(n_errands - 1, 0);
+	CHECK_INT(d->state, STATE_CONNECTED);
+	CHECK_STR(d->ktls.distrust, "why");
+}
+
+TEST(the_kernel_loads_its_ciphers_for_a_move_unless_a_device_is_away)
+{
+	struct manager *m = manager();
+	struct device *d = connected(m, 1), *other = connected(m, 1);
+
+	CHECK_INT(move_new(d, &d->keys, true, NULL, NULL), 0);
+	try_next(d);
+	CHECK(dialled.tls.load);
+	other->state = STATE_RECONNECTING;
+	try_next(d);
+	CHECK(!dialled.tls.load);
+	other->state = STATE_CONNECTED;
+	try_next(d);
+	CHECK(dialled.tls.load);
+}
+
 /* Of blocks that were written meanwhile; the first was with 10.0.0.2. */
 static void second_round(struct device *d, enum device_event event, const char *peer)
 {
