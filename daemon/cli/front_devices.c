@@ -19,6 +19,7 @@
 
 #define ANSWER_USEC	(2 * USEC_PER_SEC)	/* of a daemon that is asked by -c */
 #define FLUSH_SECONDS	10
+#define FLUSH_CLAIMED	2		/* a child's exit status */
 
 /* `nbd0p1` stands for its disk. */
 static bool parse_disk(const char *text, unsigned *ret)
@@ -74,14 +75,18 @@ static int daemon_pid(const struct front *f)
 	return who.pid;
 }
 
+static bool is_ours(const struct nbdk_info *info)
+{
+	return strncmp(info->backend, "nbdd:", 5) == 0;
+}
+
 /* The kernel's pid is of whoever connected the device, who may have handed it on since:
  * what scripts are to spare is the daemon that keeps it. */
 static int keeper(const struct front *f, const struct nbdk_info *info)
 {
-	bool ours = strncmp(info->backend, "nbdd:", 5) == 0;
 	int pid = 0;
 
-	if (ours || kill(info->pid, 0) < 0)
+	if (is_ours(info) || kill(info->pid, 0) < 0)
 		pid = daemon_pid(f);
 	return pid ? pid : info->pid;
 }
@@ -109,18 +114,6 @@ struct disconnect {
 	bool unseen;			/* nobody was found who holds it */
 };
 
-static bool only_processes(struct json_object *params)
-{
-	size_t n = holders_count(params);
-	char kind[CLI_TEXT_MAX];
-
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(member_text(kind, json_object_array_get_idx(
-				member(params, "holders"), i), "kind"), "process") != 0)
-			return false;
-	return n > 0;
-}
-
 /* What is no error here, or will be tried in another way. */
 static bool on_error(const char *error, struct json_object *params, void *userdata)
 {
@@ -130,7 +123,7 @@ static bool on_error(const char *error, struct json_object *params, void *userda
 	d->held = strcmp(error, MANAGER_ERROR("DeviceHeld")) == 0;
 	if (d->held && !holders_count(params) && !d->unseen)
 		return d->unseen = true;	/* once more: they may just have ended */
-	d->held_for_good = d->held && !only_processes(params);
+	d->held_for_good = d->held && !holders_only_processes(params);
 	return d->unknown || (d->held && !d->held_for_good);
 }
 
@@ -156,39 +149,48 @@ static int detach(struct disconnect *d, bool force)
 }
 
 /* What programs have written through the page cache reaches the server first.  The child is
- * left behind when the server does not answer. */
-static void flush(unsigned index)
+ * left behind when the server does not answer.  False: a mount, or whoever else asks for the
+ * device alone (block(9)), has it, found or not. */
+static bool flush(unsigned index)
 {
-	char path[32];
 	pid_t pid = fork();
+	int status = 0;
 
 	if (pid == 0) {
+		char path[32];
 		int fd;
 
 		snprintf(path, sizeof(path), "/dev/nbd%u", index);
 		alarm(FLUSH_SECONDS);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
+		fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
+		if (fd < 0 && errno == EBUSY)
+			_exit(FLUSH_CLAIMED);
 		_exit(fd < 0 || fsync(fd) < 0);
 	}
 	for (unsigned i = 0; pid > 0 && i < FLUSH_SECONDS * 100; i++) {
-		if (waitpid(pid, NULL, WNOHANG) != 0)
-			return;
+		if (waitpid(pid, &status, WNOHANG) != 0)
+			return !WIFEXITED(status) || WEXITSTATUS(status) != FLUSH_CLAIMED;
 		usleep(USEC_PER_SEC / 100);
 	}
+	return true;
 }
 
-/* A device that no daemon keeps. */
-static int disconnect_kernel(const struct front *f, unsigned index)
+static int stays(const struct front *f, unsigned index, struct json_object *params)
 {
-	struct nbdk_info info;
-	struct nbdk *k;
-	int r = nbdk_sysfs_read(index, &info);
+	front_error(f, "/dev/nbd%u is in use and stays connected:", index);
+	if (!params || !holders_print(params))
+		fputs("  it is mounted, or part of something, where that is not to be seen\n",
+		      stderr);
+	return 1;
+}
 
-	if (r < 0)
-		return front_error(f, "/dev/nbd%u: there is no such device", index);
-	if (!info.connected)
-		return 0;
-	flush(index);
+static int flush_and_disconnect(const struct front *f, unsigned index)
+{
+	struct nbdk *k;
+	int r;
+
+	if (!flush(index))
+		return stays(f, index, NULL);
 	r = nbdk_open(&k);
 	if (r >= 0) {
 		r = nbdk_kernel_ops.disconnect(k, index);
@@ -198,9 +200,40 @@ static int disconnect_kernel(const struct front *f, unsigned index)
 				   strerror(-r)) : 0;
 }
 
+/* A device that no daemon keeps: nobody but us looks who uses it. */
+static int disconnect_kernel(const struct front *f, unsigned index)
+{
+	struct json_object *params;
+	struct nbdk_info info;
+	char path[32];
+	int r = nbdk_sysfs_read(index, &info);
+
+	if (r < 0)
+		return front_error(f, "/dev/nbd%u: there is no such device", index);
+	if (!info.connected)
+		return 0;
+	snprintf(path, sizeof(path), "/dev/nbd%u", index);
+	params = cli_must(json_object_new_object());
+	json_object_object_add(params, "device", cli_must(json_object_new_string(path)));
+	holders_find(params);
+	r = holders_count(params) && !holders_only_processes(params) ?
+	    stays(f, index, params) : flush_and_disconnect(f, index);
+	json_object_put(params);
+	return r;
+}
+
+/* A daemon that is only being restarted takes its devices up again. */
+static bool find_daemon(const struct front *f, unsigned index, uint64_t deadline_usec)
+{
+	struct nbdk_info info;
+	bool kept = nbdk_sysfs_read(index, &info) >= 0 && info.connected && is_ours(&info);
+
+	return cli_await_daemon(&f->cli, kept ? deadline_usec : 0) >= 0;
+}
+
 /* nbd-client would also cut off what is mounted or swapped on; that takes `nbdctl detach
  * --force` here.  An open file alone is no reason to stay. */
-static int disconnect_one(struct front *f, const char *text)
+static int disconnect_one(struct front *f, const char *text, uint64_t deadline_usec)
 {
 	struct disconnect d = { .f = f, .device = text };
 	unsigned index;
@@ -208,7 +241,7 @@ static int disconnect_one(struct front *f, const char *text)
 
 	if (conf_parse_device(text, &index) < 0)
 		return front_error(f, "'%s' is not a device: /dev/nbdN is expected", text);
-	if (cli_find_daemon(&f->cli) < 0)
+	if (!find_daemon(f, index, deadline_usec))
 		return disconnect_kernel(f, index);
 	r = detach(&d, false);
 	if (d.held && d.unseen)
@@ -216,7 +249,8 @@ static int disconnect_one(struct front *f, const char *text)
 	if (d.unknown)
 		return disconnect_kernel(f, index);
 	if (d.held && !d.held_for_good) {
-		flush(index);
+		if (!flush(index))
+			return stays(f, index, NULL);
 		r = detach(&d, true);
 	}
 	return r == CLI_OK || d.unknown ? 0 : 1;
@@ -224,9 +258,10 @@ static int disconnect_one(struct front *f, const char *text)
 
 int front_disconnect(struct front *f)
 {
+	uint64_t deadline_usec = now_usec() + CLI_AGAIN_USEC;
 	int status = 0;
 
 	for (size_t i = 0; i < f->n_devices; i++)
-		status |= disconnect_one(f, f->devices[i]);
+		status |= disconnect_one(f, f->devices[i], deadline_usec);
 	return status;
 }

@@ -6,13 +6,13 @@
 
 #include "daemon/cli/cli.h"
 #include "daemon/cli/holders.h"
+#include "daemon/cli/start.h"
 #include "daemon/proto/manager.h"
 #include "daemon/proto/varlink.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "lib/util/escape.h"
 
-#define AGAIN_USEC		(5 * USEC_PER_SEC)
 #define AGAIN_PAUSE_NSEC	(50 * 1000 * 1000)
 
 struct exchange {
@@ -24,44 +24,6 @@ struct exchange {
 	uint64_t deadline;		/* until which the next one is waited for; 0: no need */
 };
 
-/* Who holds a device, and what to do about it. */
-static const struct holder {
-	const char *kind, *what, *remedy;
-} holders[] = {
-	{ "mount", "mounted on", "umount" },
-	{ "swap", "used as swap space", "swapoff" },
-	{ "device", "part of the device", NULL },
-	{ "process", "opened by", NULL },
-};
-
-static const struct holder *find_holder(const char *kind)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(holders); i++)
-		if (strcmp(holders[i].kind, kind) == 0)
-			return &holders[i];
-	return NULL;
-}
-
-static void print_holder(struct json_object *o)
-{
-	char kind[CLI_TEXT_MAX], device[CLI_TEXT_MAX], text[CLI_TEXT_MAX];
-	const struct holder *h = find_holder(member_text(kind, o, "kind"));
-	uint64_t pid = member_u64(o, "pid");
-
-	member_text(device, o, "device");
-	member_text(text, o, "text");
-	if (strncmp(text, "/dev/", 5) == 0)
-		text[0] = '\0';		/* the device itself, once more */
-	fprintf(stderr, "  %s is %s%s%s", device, h ? h->what : "held by",
-		*text ? " " : "", text);
-	if (pid)
-		fprintf(stderr, " (pid %llu)", (unsigned long long)pid);
-	if (h && h->remedy)
-		fprintf(stderr, ": %s %s%s", h->remedy, *text == '/' ? text : "/dev/",
-			*text == '/' ? "" : device);
-	fputc('\n', stderr);
-}
-
 static void explain_problems(struct json_object *params)
 {
 	char text[CLI_TEXT_MAX];
@@ -71,11 +33,7 @@ static void explain_problems(struct json_object *params)
 
 static void explain_held(struct json_object *params)
 {
-	size_t n = holders_count(params);
-
-	for (size_t i = 0; i < n; i++)
-		print_holder(json_object_array_get_idx(member(params, "holders"), i));
-	if (!n)
+	if (!holders_print(params))
 		fputs("  by whom is not to be seen: they have just ended, or nbdctl may not look "
 		      "into every\n  process here (it takes root, outside of containers)\n",
 		      stderr);
@@ -236,7 +194,7 @@ static bool ask_again(struct exchange *x, int r)
 	    (r != -ECONNRESET && r != -ECONNREFUSED && r != -ENOENT))
 		return false;
 	if (!x->deadline)
-		x->deadline = now_usec() + AGAIN_USEC;
+		x->deadline = now_usec() + CLI_AGAIN_USEC;
 	x->again = true;
 	x->ended = x->q->tick && x->q->tick(x->q->userdata) == -ECANCELED;
 	return !x->ended && nanosleep(&pause, NULL) == 0 && now_usec() < x->deadline;

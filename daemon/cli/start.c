@@ -21,6 +21,7 @@
 #include "lib/util/clock.h"
 
 #define NOTIFY_MAX	128
+#define AWAIT_PAUSE_USEC	(50 * USEC_PER_MSEC)
 #define READY_USEC	(30 * USEC_PER_SEC)	/* in which a started daemon must be ready */
 
 int cli_find_daemon(const struct cli *cli)
@@ -34,6 +35,16 @@ int cli_find_daemon(const struct cli *cli)
 	r = varlink_client_connect(cli_must(path), &client);
 	if (r == 0)
 		varlink_client_close(client);
+	return r;
+}
+
+int cli_await_daemon(const struct cli *cli, uint64_t deadline_usec)
+{
+	int r;
+
+	while (((r = cli_find_daemon(cli)) == -ENOENT || r == -ECONNREFUSED) &&
+	       now_usec() < deadline_usec)
+		usleep(AWAIT_PAUSE_USEC);
 	return r;
 }
 

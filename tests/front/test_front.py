@@ -62,6 +62,39 @@ def test_a_daemon_that_was_killed_is_started_again_and_devices_of_none_can_go(fr
     assert front.g.read(f'/proc/{nbdd(front)}/cmdline').split('\0')[0] == 'nbdd'
 
 
+@pytest.mark.parametrize('take, leave, named', [
+    ('mkfs.ext4 -qF /dev/nbd0; mount /dev/nbd0 /mnt', 'umount /mnt', 'umount /mnt'),
+    ('mkswap /dev/nbd0; swapon /dev/nbd0', 'swapoff /dev/nbd0', 'swapoff /dev/nbd0'),
+    # A claim that nobody sees: the mount is in a namespace without a process.
+    ('mkfs.ext4 -qF /dev/nbd0; touch /tmp/ns; busybox mount -o bind /tmp/ns /tmp/ns; '
+     'mount --make-private /tmp/ns; unshare --mount=/tmp/ns mount /dev/nbd0 /mnt',
+     'umount /tmp/ns; umount /tmp/ns', 'not to be seen')], ids=['mount', 'swap', 'unseen'])
+def test_what_is_in_use_is_not_cut_off_while_nobody_answers(front, take, leave, named):
+    assert front.run(OURS, f'{CONNECT} -swap')[0] == 0
+    front.g.sh(take)
+    try:
+        front.g.kill(nbdd(front), signal.SIGKILL)
+        wait_until(lambda: not daemons(front))
+        rc, _, err = front.run(OURS, '-d /dev/nbd0')
+        assert rc == 1 and 'stays connected' in err and named in err
+        assert front.device(0) == USUAL and read(front, 10) == 0
+    finally:
+        front.g.sh(leave)
+
+
+def test_a_daemon_that_is_being_restarted_is_waited_for(front):
+    assert front.run(OURS, CONNECT)[0] == 0
+    front.g.kill(nbdd(front), signal.SIGKILL)
+    wait_until(lambda: not daemons(front))
+    said = 'nbd0: detached from /dev/nbd0'
+    before = front.g.dmesg().count(said)
+    p = front.g.spawn([OURS, '-d', '/dev/nbd0'])
+    assert front.run(OURS, CONNECT.replace('nbd0', 'nbd1'))[0] == 0     # starts one
+    assert p.wait(20) == 0
+    assert front.device(0) is None
+    assert front.g.dmesg().count(said) == before + 1
+
+
 def test_lines_that_scripts_read(front):
     out = 'Negotiation: ..size = 8MB\nConnected /dev/nbd0\n'
     assert front.run(OURS, CONNECT) == (0, out, '')
