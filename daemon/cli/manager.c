@@ -196,6 +196,9 @@ static bool ask_again(struct exchange *x, int r)
 	if (!x->deadline)
 		x->deadline = now_usec() + CLI_AGAIN_USEC;
 	x->again = true;
+	/* What is there by now may be what this call has asked for. */
+	if (strcmp(x->q->method, "Attach") == 0)
+		json_object_object_del(x->q->params, "fresh");
 	x->ended = x->q->tick && x->q->tick(x->q->userdata) == -ECANCELED;
 	return !x->ended && nanosleep(&pause, NULL) == 0 && now_usec() < x->deadline;
 }

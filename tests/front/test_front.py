@@ -95,6 +95,19 @@ def test_a_daemon_that_is_being_restarted_is_waited_for(front):
     assert front.g.dmesg().count(said) == before + 1
 
 
+def test_what_the_nbdd_before_has_attached_is_not_in_the_way_of_the_same_call(front):
+    for pid in daemons(front):
+        front.g.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not daemons(front))
+    rc, err, calls = front.g.python('tests.front.ended:ask', argv=[
+        str(OURS), *front.words(CONNECT)], directory='/run/nbdd', answers={
+            'Attach': {'parameters': {'device': '/dev/nbd0'}},
+            'Status': {'parameters': {'devices': []}}})
+    assert rc == 0, err
+    [first, second] = [params for method, params in calls if method == 'Attach']
+    assert first == {**second, 'fresh': True} and 'fresh' not in second
+
+
 def test_lines_that_scripts_read(front):
     out = 'Negotiation: ..size = 8MB\nConnected /dev/nbd0\n'
     assert front.run(OURS, CONNECT) == (0, out, '')
