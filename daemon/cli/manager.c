@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "conf/conf.h"
 #include "daemon/cli/cli.h"
 #include "daemon/cli/holders.h"
 #include "daemon/cli/start.h"
@@ -12,6 +13,7 @@
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 #include "lib/util/escape.h"
+#include "netlink/nbdk.h"
 
 #define AGAIN_PAUSE_NSEC	(50 * 1000 * 1000)
 
@@ -87,14 +89,25 @@ static int report_error(const struct cli *cli, const char *name, struct json_obj
 			 escape_text(text, sizeof(text), name, strlen(name)));
 }
 
+/* What was asked for may have been done before the daemon ended; or the next one has left the
+ * device alone, which the kernel still has then. */
+static bool may_be_detached(const struct exchange *x)
+{
+	char device[CLI_TEXT_MAX];
+	struct nbdk_info info;
+	unsigned index;
+
+	return conf_parse_device(member_text(device, x->q->params, "device"), &index) < 0 ||
+	       nbdk_sysfs_connection(index, &info) < 0 || !info.connected;
+}
+
 static int on_reply(struct json_object *params, const char *error, void *userdata)
 {
 	struct exchange *x = userdata;
 
 	x->deadline = 0;
-	/* What was asked for may have been done before the daemon ended. */
 	if (error && x->again && strcmp(x->q->method, "Detach") == 0 &&
-	    strcmp(error, MANAGER_ERROR("NoSuchDevice")) == 0)
+	    strcmp(error, MANAGER_ERROR("NoSuchDevice")) == 0 && may_be_detached(x))
 		return 0;
 	if (error) {
 		if (strcmp(error, MANAGER_ERROR("DeviceHeld")) == 0)

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from tests.control.manager import error
 from tests.front.front import OURS, SIZE, USUAL, Front
 from tests.harness.paths import BUILD, NBDCTL
 from tests.harness.pki import Authority
@@ -106,6 +107,18 @@ def test_what_the_nbdd_before_has_attached_is_not_in_the_way_of_the_same_call(fr
     assert rc == 0, err
     [first, second] = [params for method, params in calls if method == 'Attach']
     assert first == {**second, 'fresh': True} and 'fresh' not in second
+
+
+def test_a_device_that_the_next_nbdd_does_not_know_is_detached_when_the_kernel_says_so(front):
+    assert front.run(OURS, CONNECT)[0] == 0
+
+    def detach(name):
+        return front.g.python('tests.front.ended:ask', argv=[
+            str(NBDCTL), '--runtime-dir=/tmp/ended', 'detach', name], directory='/tmp/ended',
+            answers={'Detach': error('NoSuchDevice', device=name)})[:2]
+    rc, err = detach('/dev/nbd0')
+    assert rc == 4 and 'no device `/dev/nbd0`' in err
+    assert detach('/dev/nbd3') == [0, '']
 
 
 def test_lines_that_scripts_read(front):
