@@ -6,12 +6,14 @@
 #include "conf/conf.h"
 #include "daemon/cli/cli.h"
 #include "daemon/cli/follow.h"
+#include "daemon/cli/start.h"
 #include "daemon/proto/manager.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
 
 #define RETRY_FIRST_USEC	(500 * USEC_PER_MSEC)
 #define RETRY_MAX_USEC		(5 * USEC_PER_SEC)
+#define RESTART_USEC		(10 * USEC_PER_SEC)
 #define HELD_USEC		(250 * USEC_PER_MSEC)	/* until it is looked again */
 
 struct hold {
@@ -127,7 +129,8 @@ static int on_detached(struct json_object *params, void *userdata)
 	return 0;
 }
 
-/* Whoever uses it is being stopped, too: wait for them, as long as systemd does. */
+/* Whoever uses it is being stopped, too: wait for them, as long as systemd does.  An nbdd that
+ * is just being restarted is soon back; one that was stopped for good is not waited for. */
 static int detach(struct hold *h)
 {
 	int r;
@@ -138,6 +141,7 @@ static int detach(struct hold *h)
 		struct json_object *params = cli_must(json_object_new_object());
 
 		h->held = h->held_by_root = false;
+		(void)cli_await_daemon(h->cli, now_usec() + RESTART_USEC);
 		json_object_object_add(params, "device",
 				       cli_must(json_object_new_string(h->device)));
 		r = manager_call(h->cli, &(struct manager_request){

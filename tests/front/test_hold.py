@@ -11,7 +11,7 @@ from tests.front.front import THEIRS
 
 pytestmark = pytest.mark.guest
 
-OK, FAILED, NO_DEVICE, HELD, LOST = 0, 1, 4, 5, 9
+OK, FAILED, NO_DAEMON, NO_DEVICE, HELD, LOST = 0, 1, 3, 4, 5, 9
 
 
 class Holder:
@@ -116,6 +116,23 @@ def test_the_daemon_may_be_restarted_meanwhile(guest, daemon, asleep):
     daemon.detach('nbd0')
     h.kill(signal.SIGCONT)
     assert h.wait() == OK
+
+
+def test_to_end_it_waits_for_a_daemon_that_is_being_restarted_and_not_for_ever(guest, daemon):
+    h = attached(Holder(guest, daemon))
+    daemon.process.kill(signal.SIGKILL)
+    daemon.process.wait()
+    h.kill(signal.SIGTERM)
+    assert guest.block(0, 'pid') and h.process.rc is None
+    daemon.start()
+    assert h.wait() == OK and daemon.status() == []
+    h = attached(Holder(guest, daemon))
+    daemon.process.kill(signal.SIGKILL)
+    daemon.process.wait()
+    h.kill(signal.SIGTERM)
+    assert h.wait(60) == NO_DAEMON and h.out.count('nbdd is not running') == 1
+    daemon.start()
+    daemon.detach('nbd0')
 
 
 def test_systemd_is_told(guest, daemon, server):
