@@ -205,6 +205,25 @@ static bool take_configured(struct manager *m, struct attach_request *a)
 	return false;
 }
 
+static void attach_configured(struct manager *m, struct attach_request *a, int r)
+{
+	if (r < 0)
+		log_warning("%s: what the files said before is taken, for they cannot be read "
+			    "now: %s", a->wanted, conf_fetch_strerror(r));
+	if (take_configured(m, a))
+		attach_checked(m, a);
+}
+
+/* Nobody knows yet what is in them: nbd@.service asks again. */
+static void reply_unread(struct attach_request *a, int r)
+{
+	char text[CONF_ERROR_MAX];
+
+	snprintf(text, sizeof(text), "cannot read the configuration now: %s",
+		 conf_fetch_strerror(r));
+	control_reply_error(a->call, CONTROL_ERROR_CONNECT_FAILED, "message", text);
+}
+
 /* Files that cannot be read say what they have said before. */
 static void on_fetched(struct manager *m, int r, struct conf *fresh, void *userdata)
 {
@@ -212,16 +231,12 @@ static void on_fetched(struct manager *m, int r, struct conf *fresh, void *userd
 
 	if (a->call)
 		varlink_call_set_gone(a->call, NULL, NULL);
-	if (r < 0 && a->call)
-		log_warning("%s: what the files said before is taken, for they cannot be read "
-			    "now: %s", a->wanted, conf_fetch_strerror(r));
 	if (r >= 0)
 		manager_set_conf(m, fresh);
-	if (a->call && r == -ECANCELED)
-		control_reply_error(a->call, CONTROL_ERROR_FAILED, "message",
-				    conf_fetch_strerror(r));
-	else if (a->call && take_configured(m, a))
-		attach_checked(m, a);
+	if (a->call && r < 0 && (r == -ECANCELED || !m->conf))
+		reply_unread(a, r);
+	else if (a->call)
+		attach_configured(m, a, r);
 	request_free(a);
 }
 
