@@ -23,12 +23,15 @@ struct attach_request {
 	struct device_keys keys;
 };
 
-/* Who asked for a device and leaves before it is there does not want it any more. */
+/* Who asked for a device and leaves before it is there does not want it any more.  When it is
+ * nbdd that leaves, who asked for it asks the next one. */
 static void attacher_gone(struct varlink_call *call, void *userdata)
 {
 	struct device *d = userdata;
 
 	control_drop_waiter(d->attachers, call);
+	if (d->manager->leaving)
+		return;
 	for (size_t i = 0; i < DEVICE_WAITERS_MAX; i++)
 		if (d->attachers[i])
 			return;

@@ -86,7 +86,7 @@ void move_free(struct device *d)
 void move_forget(struct device *d)
 {
 	d->move->done = NULL;
-	if (d->state != STATE_MOVING)
+	if (d->state != STATE_MOVING && !d->manager->leaving)
 		move_cancel(d, "whoever asked for it has left");
 }
 
