@@ -112,14 +112,20 @@ void control_detach_done(struct device *d, int r)
 
 /* ---- Detach ------------------------------------------------------------------------ */
 
-void control_detach_held(struct device *d)
+void control_detach_held(struct device *d, bool claimed)
 {
 	struct varlink_call *call;
 	char path[32];
 
 	snprintf(path, sizeof(path), "/dev/nbd%d", d->index);
-	while ((call = next_waiter(d->detachers)))
-		control_reply_error(call, CONTROL_ERROR_DEVICE_HELD, "device", path);
+	while ((call = next_waiter(d->detachers))) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "device", json_object_new_string(path));
+		if (claimed)
+			json_object_object_add(o, "claimed", json_object_new_boolean(true));
+		varlink_call_error(call, CONTROL_ERROR_DEVICE_HELD, o);
+	}
 }
 
 void control_detach_unknown(struct device *d, int r)

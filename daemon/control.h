@@ -21,8 +21,8 @@ void control_attach_done(struct device *d);
 void control_attach_failed(struct device *d, const char *error);
 /* Answer every Detach; R is 0 or -errno. */
 void control_detach_done(struct device *d, int r);
-/* Somebody has it; or that cannot be found out, for R. */
-void control_detach_held(struct device *d);
+/* Somebody has it, CLAIMED: for himself alone; or that cannot be found out, for R. */
+void control_detach_held(struct device *d, bool claimed);
 void control_detach_unknown(struct device *d, int r);
 
 /* ---- for the methods --------------------------------------------------------------- */

@@ -105,7 +105,7 @@ static enum device_state stay(struct device *d, int r)
 	if (r < 0)
 		control_detach_unknown(d, r);
 	else
-		control_detach_held(d);
+		control_detach_held(d, false);
 	return links_resume(d);
 }
 
@@ -229,7 +229,7 @@ static void on_claimed(struct device *d, const struct errand_result *result)
 	bool waits = result->error == -ETIMEDOUT && device_links_alive(d);
 
 	if (result->error == -EBUSY)
-		control_detach_held(d);
+		control_detach_held(d, true);
 	else if (result->error < 0 && !waits)
 		control_detach_unknown(d, result->error);
 	else

@@ -110,7 +110,7 @@ struct disconnect {
 	const char *device;
 	bool unknown;			/* to the daemon */
 	bool held;
-	bool held_for_good;		/* by more than open files, as far as is to be seen */
+	bool held_for_good;		/* claimed, or by more than open files */
 	bool unseen;			/* nobody was found who holds it */
 };
 
@@ -123,7 +123,8 @@ static bool on_error(const char *error, struct json_object *params, void *userda
 	d->held = strcmp(error, MANAGER_ERROR("DeviceHeld")) == 0;
 	if (d->held && !holders_count(params) && !d->unseen)
 		return d->unseen = true;	/* once more: they may just have ended */
-	d->held_for_good = d->held && !holders_only_processes(params);
+	d->held_for_good = d->held && (member_bool(params, "claimed") ||
+				       !holders_only_processes(params));
 	return d->unknown || (d->held && !d->held_for_good);
 }
 
@@ -232,7 +233,8 @@ static bool find_daemon(const struct front *f, unsigned index, uint64_t deadline
 }
 
 /* nbd-client would also cut off what is mounted or swapped on; that takes `nbdctl detach
- * --force` here.  An open file alone is no reason to stay. */
+ * --force` here.  An open file alone is no reason to stay, unless it was opened as a mount
+ * opens it. */
 static int disconnect_one(struct front *f, const char *text, uint64_t deadline_usec)
 {
 	struct disconnect d = { .f = f, .device = text };

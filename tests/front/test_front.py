@@ -63,6 +63,18 @@ def test_a_daemon_that_was_killed_is_started_again_and_devices_of_none_can_go(fr
     assert front.g.read(f'/proc/{nbdd(front)}/cmdline').split('\0')[0] == 'nbdd'
 
 
+def test_what_is_claimed_is_not_cut_off_whoever_is_to_be_seen(front):
+    """As by a mount in a namespace that nobody finds, while a process has it open, too."""
+    assert front.run(OURS, CONNECT)[0] == 0
+    holder = front.g.spawn(['/usr/bin/python3', '-c', EXCLUSIVE])
+    wait_until(lambda: 'ready' in holder.output, 20)
+    rc, _, err = front.run(OURS, '-d /dev/nbd0')
+    assert rc == 1 and f'opened by python3 (pid {holder.pid})' in err
+    assert front.device(0) == USUAL and read(front, 10) == 0
+    holder.kill()
+    holder.wait()
+
+
 @pytest.mark.parametrize('take, leave, named', [
     ('mkfs.ext4 -qF /dev/nbd0; mount /dev/nbd0 /mnt', 'umount /mnt', 'umount /mnt'),
     ('mkswap /dev/nbd0; swapon /dev/nbd0', 'swapoff /dev/nbd0', 'swapoff /dev/nbd0'),
@@ -251,6 +263,13 @@ def test_certificates_and_keys_are_in_files_of_any_name(front):
         assert front.run(OURS, 'nbd0')[::2] == (0, '') and front.device(0) == USUAL
         front.clean(OURS)
 
+
+EXCLUSIVE = """
+import os, signal
+os.open('/dev/nbd0', os.O_RDONLY | os.O_EXCL)
+print('ready', flush=True)
+signal.pause()
+"""
 
 # Answers reads with text and everything else with nothing: simple replies of the protocol.
 RAW = r'''

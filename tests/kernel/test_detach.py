@@ -84,7 +84,9 @@ def test_every_kind_of_holder_is_one(guest, daemon, server, take, leave):
         assert p.wait(20) == 0, p.output
     else:
         wait_until(lambda: 'ready' in p.output, 20)
-    assert detach(daemon, 'a')['error'] == HELD
+    refused = detach(daemon, 'a')
+    assert refused['error'] == HELD
+    assert refused['parameters'].get('claimed', False) == ('losetup' not in take)
     assert daemon.state('a') == 'connected'
     if leave:
         guest.sh(leave.format(d=device))
