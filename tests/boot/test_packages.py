@@ -32,6 +32,11 @@ def test_each_package_has_its_part():
     assert any(f.endswith('/libnbd.so.0') for f in files['libnbd0-nbdd'])
 
 
+@pytest.mark.parametrize('name', ['nbdd', 'nbdd-boot'])
+def test_a_new_version_of_what_the_initramfs_has_makes_that_anew(name):
+    assert 'activate-noawait update-initramfs' in run(['dpkg-deb', '-I', package(name), 'triggers'])
+
+
 @pytest.fixture(scope='module')
 def tree(tmp_path_factory):
     path = tmp_path_factory.mktemp('tree')
