@@ -10,6 +10,7 @@
 #include "daemon/proto/manager.h"
 #include "lib/util/cleanup.h"
 #include "lib/util/clock.h"
+#include "lib/util/disks.h"
 
 #define RETRY_FIRST_USEC	(500 * USEC_PER_MSEC)
 #define RETRY_MAX_USEC		(5 * USEC_PER_SEC)
@@ -96,20 +97,19 @@ static void on_changed(struct json_object *device)
 
 /* ---- the end ----------------------------------------------------------------------- */
 
-/* The root filesystem is on it: nothing that still runs could do without. */
-static bool is_root(struct json_object *holders)
+static void find_device(const char *disk, void *userdata)
 {
-	char kind[CLI_TEXT_MAX], text[CLI_TEXT_MAX];
+	struct hold *h = userdata;
 
-	for (size_t i = 0; json_object_is_type(holders, json_type_array) &&
-	     i < json_object_array_length(holders); i++) {
-		struct json_object *o = json_object_array_get_idx(holders, i);
+	h->held_by_root |= strcmp(disk, h->device + strlen("/dev/")) == 0;
+}
 
-		if (strcmp(member_text(kind, o, "kind"), "mount") == 0 &&
-		    strcmp(member_text(text, o, "text"), "/") == 0)
-			return true;
-	}
-	return false;
+/* Is what the system runs from on it, whatever is between?  Nothing that still runs could do
+ * without. */
+static void find_root(struct hold *h)
+{
+	disks_of_mount("/sys", "/", find_device, h);
+	disks_of_mount("/sys", "/usr", find_device, h);
 }
 
 static bool on_detach_error(const char *error, struct json_object *params, void *userdata)
@@ -119,7 +119,8 @@ static bool on_detach_error(const char *error, struct json_object *params, void 
 
 	h->gone = strcmp(error, MANAGER_ERROR("NoSuchDevice")) == 0;
 	h->held = strcmp(error, MANAGER_ERROR("DeviceHeld")) == 0;
-	h->held_by_root = h->held && is_root(member(params, "holders"));
+	if (h->held)
+		find_root(h);
 	h->told = h->held;
 	return h->gone || (h->held && quiet);
 }

@@ -122,8 +122,8 @@ int generator_read_fstab(struct generator *g)
 	while (r == 0 && getmntent_r(f, &m, line, sizeof(line))) {
 		const struct conf_device *d = find_device(g, m.mnt_fsname);
 
-		/* What the root filesystem is on is attached since the initramfs. */
-		if (d && (g->root_index < 0 || d->index != g->root_index))
+		/* What the system runs from is attached since the initramfs. */
+		if (d && !generator_is_root(g, d->index))
 			r = add_use(g, d, &m);
 	}
 	endmntent(f);

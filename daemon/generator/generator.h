@@ -11,6 +11,7 @@
 #include "lib/util/macro.h"
 
 #define UNIT_NAME_MAX	256		/* systemd's limit, with the NUL */
+#define ROOTS_MAX	64
 #define USES_MAX	1024		/* lines of fstab that are looked at */
 
 /* A line of fstab whose device is one of ours. */
@@ -27,7 +28,8 @@ struct generator {
 	const char *normal, *early;	/* directories for units; see systemd.generator(7) */
 	const char *fstab;
 	const struct conf *conf;
-	int root_index;			/* the root filesystem is on /dev/nbdN; or -1 */
+	int roots[ROOTS_MAX];		/* / and /usr are made of these /dev/nbdN */
+	size_t n_roots;
 	const char *sys, *mark;		/* /sys; what the scripts of an initramfs leave */
 	dev_t root_device;		/* for tests: what the system is on; or 0 */
 	struct use uses[USES_MAX];
@@ -54,7 +56,11 @@ int open_unit(const char *dir, const char *unit, FILE **ret);
 int add_link(const char *dir, const char *target, const char *kind, const char *unit,
 	     const char *to);
 
-/* root.c: is / or /usr on a device of nbd, whatever is between them? */
+/* root.c: which devices of nbd are / and /usr on, whatever is between them? */
+void generator_find_roots(struct generator *g);
+void generator_add_root(const char *disk, void *generator);	/* if it is one of nbd */
+bool generator_is_root(const struct generator *g, int index);	/* -1: it has none yet */
+/* ... on any, or so the initramfs says? */
 bool generator_root_is_ours(const struct generator *g);
 
 /* units.c: nbdd.service is root.  0 or -errno. */

@@ -4,17 +4,13 @@
  * what the root is on, and writes units; what is wrong goes to the kernel's log, by stderr. */
 #include <errno.h>
 #include <getopt.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "daemon/generator/generator.h"
 #include "lib/util/units.h"
-
-#define NBD_MAJOR 43
 
 enum { OPT_CONFIG = 256, OPT_NBDTAB, OPT_FSTAB, OPT_ROOT, OPT_DEVICE, OPT_SYS, OPT_MARK };
 
@@ -34,30 +30,9 @@ struct files {
 	const char *config, *nbdtab;
 };
 
-/* The index of the nbd device that the root filesystem is on, or -1. */
-static int find_root(void)
-{
-	char path[64], target[PATH_MAX], *node;
-	struct stat st;
-	unsigned index;
-	ssize_t n;
-
-	if (stat("/", &st) < 0 || major(st.st_dev) != NBD_MAJOR)
-		return -1;
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_dev),
-		 minor(st.st_dev));
-	n = readlink(path, target, sizeof(target) - 1);
-	target[n > 0 ? n : 0] = '\0';
-	node = strstr(target, "/nbd");	/* .../block/nbd0/nbd0p1 */
-	if (!node)
-		return -1;
-	node[1 + strcspn(node + 1, "/")] = '\0';
-	return conf_parse_device(node + 1, &index) == 0 ? (int)index : -1;
-}
-
 static int parse(int argc, char **argv, struct generator *g, struct files *f)
 {
-	unsigned root, major, minor;
+	unsigned major, minor;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -67,8 +42,8 @@ static int parse(int argc, char **argv, struct generator *g, struct files *f)
 			f->nbdtab = optarg;
 		else if (c == OPT_FSTAB)
 			g->fstab = optarg;
-		else if (c == OPT_ROOT && conf_parse_device(optarg, &root) == 0)
-			g->root_index = (int)root;
+		else if (c == OPT_ROOT)
+			generator_add_root(optarg, g);
 		else if (c == OPT_DEVICE && sscanf(optarg, "%9u:%9u", &major, &minor) == 2)
 			g->root_device = makedev(major, minor);
 		else if (c == OPT_SYS)
@@ -87,7 +62,10 @@ static int parse(int argc, char **argv, struct generator *g, struct files *f)
 static int run(struct generator *g, const struct files *f)
 {
 	struct conf *conf;
-	int r = generator_root_is_ours(g) ? generator_write_root(g) : 0;
+	int r;
+
+	generator_find_roots(g);
+	r = generator_root_is_ours(g) ? generator_write_root(g) : 0;
 
 	if (r >= 0)
 		r = conf_read(f->config, f->nbdtab, &conf);
@@ -114,7 +92,6 @@ int main(int argc, char **argv)
 	g->fstab = "/etc/fstab";
 	g->sys = "/sys";
 	g->mark = NBDD_RUNDIR ROOTS_SUFFIX "/mark";
-	g->root_index = find_root();
 	r = parse(argc, argv, g, &f);
 	if (r < 0)
 		fputs("usage: nbdd-generator NORMAL EARLY LATE (systemd.generator(7))\n", stderr);

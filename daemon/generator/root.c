@@ -1,105 +1,41 @@
-/* Is what the system runs from on a device of nbdd?  Then no file of it can be read while that
- * is away.  The scripts of the initramfs leave a mark; and the block device that / or /usr
- * is on may be one of nbd, a partition of one, or be made of one (LVM, LUKS, RAID). */
-#include <ctype.h>
-#include <dirent.h>
-#include <limits.h>
-#include <mntent.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
+/* What the system runs from on devices of nbdd: no file of it can be read while one of them is
+ * away, and nothing that still runs could do without.  The scripts of the initramfs leave a
+ * mark; and the block device that / or /usr is on may be one of nbd, a partition of one, or be
+ * made of one (LVM, LUKS, RAID). */
 #include <unistd.h>
 
 #include "daemon/generator/generator.h"
-#include "lib/util/cleanup.h"
+#include "lib/util/disks.h"
 
-#define DEPTH_MAX 16			/* of devices that are made of others */
-
-static bool is_made_of_nbd(const char *directory, unsigned depth);
-
-/* DIRECTORY/slaves: the devices that this one is made of. */
-static bool has_slave_of_nbd(const char *directory, unsigned depth)
+void generator_add_root(const char *name, void *userdata)
 {
-	char path[PATH_MAX];
-	struct dirent **entries;
-	bool found = false;
-	int n;
+	struct generator *g = userdata;
+	unsigned index;
 
-	if ((size_t)snprintf(path, sizeof(path), "%s/slaves", directory) >= sizeof(path))
-		return false;
-	n = scandir(path, &entries, NULL, NULL);
-	for (int i = 0; i < n; i++) {
-		char slave[PATH_MAX];
-
-		if (entries[i]->d_name[0] != '.' && !found &&
-		    (size_t)snprintf(slave, sizeof(slave), "%s/%s", path, entries[i]->d_name) <
-		    sizeof(slave))
-			found = is_made_of_nbd(slave, depth + 1);
-		free(entries[i]);
-	}
-	if (n >= 0)
-		free(entries);
-	return found;
+	if (conf_parse_device(name, &index) == 0 && g->n_roots < ROOTS_MAX &&
+	    !generator_is_root(g, (int)index))
+		g->roots[g->n_roots++] = (int)index;
 }
 
-/* DIRECTORY is one of a device in /sys, or a link to it. */
-static bool is_made_of_nbd(const char *directory, unsigned depth)
+void generator_find_roots(struct generator *g)
 {
-	char real[PATH_MAX], part[PATH_MAX + 16], *name;
+	static const char *const places[] = { "/", "/usr" };
 
-	if (depth > DEPTH_MAX || !realpath(directory, real))
-		return false;
-	name = strrchr(real, '/');
-	if (strncmp(name, "/nbd", 4) == 0 && isdigit((unsigned char)name[4]))
-		return true;
-	snprintf(part, sizeof(part), "%s/partition", real);
-	if (access(part, F_OK) == 0) {
-		*name = '\0';
-		return is_made_of_nbd(real, depth + 1);
-	}
-	return has_slave_of_nbd(real, depth);
+	if (g->root_device)
+		disks_of_device(g->sys, g->root_device, generator_add_root, g);
+	for (size_t i = 0; i < ARRAY_SIZE(places) && !g->root_device; i++)
+		disks_of_mount(g->sys, places[i], generator_add_root, g);
 }
 
-static bool device_is_nbd(const char *sys, dev_t device)
+bool generator_is_root(const struct generator *g, int index)
 {
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/dev/block/%u:%u", sys, major(device), minor(device));
-	return is_made_of_nbd(path, 0);
-}
-
-/* What is mounted on WHERE, for filesystems whose device number is none of a disk (btrfs). */
-static bool mounted_is_nbd(const struct generator *g, const char *where)
-{
-	FILE *f = setmntent("/proc/self/mounts", "re");
-	const struct mntent *m;
-	bool found = false;
-
-	while (f && (m = getmntent(f))) {
-		struct stat st;
-
-		if (strcmp(m->mnt_dir, where) == 0)
-			found = stat(m->mnt_fsname, &st) == 0 && S_ISBLK(st.st_mode) &&
-				device_is_nbd(g->sys, st.st_rdev);
-	}
-	if (f)
-		endmntent(f);
-	return found;
+	for (size_t i = 0; i < g->n_roots; i++)
+		if (g->roots[i] == index)
+			return true;
+	return false;
 }
 
 bool generator_root_is_ours(const struct generator *g)
 {
-	static const char *const places[] = { "/", "/usr" };
-	struct stat st;
-
-	if (g->root_index >= 0 || access(g->mark, F_OK) == 0)
-		return true;
-	if (g->root_device)
-		return device_is_nbd(g->sys, g->root_device);
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
-		if ((stat(places[i], &st) == 0 && device_is_nbd(g->sys, st.st_dev)) ||
-		    mounted_is_nbd(g, places[i]))
-			return true;
-	return false;
+	return g->n_roots || access(g->mark, F_OK) == 0;
 }

@@ -199,7 +199,7 @@ int generator_write(const struct generator *g)
 	for (size_t i = 0; i < g->n_uses && r == 0; i++)
 		r = write_use(g, &g->uses[i]);
 	for (size_t i = 0; i < g->conf->n_devices && r == 0; i++)
-		if (g->root_index < 0 || g->conf->devices[i].index != g->root_index)
+		if (!generator_is_root(g, g->conf->devices[i].index))
 			r = write_service(g, &g->conf->devices[i]);
 	return r;
 }

@@ -199,6 +199,10 @@ def test_nbdd_is_root_where_the_system_is_on_its_device(units, tmp_path):
                            f'--mark={tmp_path}/{mark}'], conf='[broken\n')
         return u.files()
     dropin = {'normal/nbdd.service.d/nbdd-root.conf'}
+    for device in ('43:1', '253:1'):        # what it is made of is left alone
+        u = units(options=[f'--sys={sys}', f'--root-device={device}'], fstab='/dev/nbd0 /a ext4 _netdev',
+                  nbdtab='nbd0 h a auto\nnbd1 h b auto\n')
+        assert u.files() == dropin | {'normal/remote-fs.target.wants/nbd@nbd1.service'}
     assert made('43:1') == made('253:1') == dropin
     assert made('8:1') == made('253:2') == made('9:9') == made('1:1') == set()
     assert made('8:1', 'mark') == dropin

@@ -15,8 +15,9 @@ OK, FAILED, NO_DAEMON, NO_DEVICE, HELD, LOST = 0, 1, 3, 4, 5, 9
 
 
 class Holder:
-    def __init__(self, guest, daemon, name='nbd0'):
-        self.process = guest.spawn([NBDCTL, f'--runtime-dir={daemon.runtime_dir}', 'hold', name])
+    def __init__(self, guest, daemon, name='nbd0', before=()):
+        self.process = guest.spawn([*before, NBDCTL, f'--runtime-dir={daemon.runtime_dir}',
+                                    'hold', name])
         self.kill, self.wait = self.process.kill, self.process.wait
 
     @property
@@ -101,6 +102,24 @@ def test_it_waits_for_whoever_uses_the_device(guest, daemon):
     guest.run(['umount', '/mnt'])
     assert h.wait() == OK
     assert daemon.status() == []
+
+
+@pytest.mark.parametrize('where', ['/', '/usr'])
+def test_what_the_system_runs_from_stays(guest, daemon, where):
+    """In a mount namespace of its own, whose / or /usr is then on the device."""
+    h = attached(Holder(guest, daemon, before=['unshare', '-m']))
+    inside = f'nsenter -t {h.process.pid} -m'
+    guest.run(['mkfs.ext4', '-q', '/dev/nbd0'])
+    if where == '/':
+        guest.sh(f"{inside} busybox sh -ec 'mount /dev/nbd0 /mnt; cd /mnt; mkdir old; "
+                 "for i in dev proc run sys; do mkdir $i; mount --bind /$i $i; done; "
+                 "pivot_root . old'")
+    else:
+        guest.sh(f'{inside} mount /dev/nbd0 {where}')
+    h.kill(signal.SIGTERM)
+    assert h.wait() == OK
+    assert daemon.state('nbd0') == 'connected'
+    wait_until(lambda: daemon.detach('nbd0', check=False).rc == OK)
 
 
 @pytest.mark.parametrize('asleep', [False, True])
