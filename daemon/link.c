@@ -390,8 +390,9 @@ int link_cut(struct link *l, const char *why)
 	int r;
 
 	l->cut_why = why;
-	/* However late its relay sees it, nothing more goes to the server. */
-	if (l->relay.there && l->relay.server_fd >= 0)
+	/* However late its relay sees it, nothing more goes to the server: but the goodbye of a
+	 * detach, behind which nothing comes by another way. */
+	if (l->relay.there && l->relay.server_fd >= 0 && l->device->state != STATE_DETACHING)
 		shutdown(l->relay.server_fd, SHUT_RDWR);
 	if (l->fd >= 0)
 		return shutdown(l->fd, SHUT_RDWR) < 0 ? -errno : 0;

@@ -63,7 +63,7 @@ void __wrap_conf_fetch(struct manager *m, conf_fetched_fn done, void *userdata)
 
 static struct varlink_call *const call = (struct varlink_call *)&called;
 
-static void ask(void (*method)(struct varlink_call *, struct json_object *, void *),
+static void request(void (*method)(struct varlink_call *, struct json_object *, void *),
 		struct manager *m, const char *params)
 {
 	struct json_object *o = json_tokener_parse(params);
@@ -79,7 +79,7 @@ TEST(files_that_were_never_read_do_not_say_that_there_is_no_such_device)
 {
 	struct manager *m = manager();
 
-	ask(control_method_attach, m, "{\"name\":\"y\"}");
+	request(control_method_attach, m, "{\"name\":\"y\"}");
 	CHECK(called.fetched && !called.error);
 	called.fetched(m, -ETIMEDOUT, NULL, called.fetch_userdata);
 	CHECK_STR(called.error, CONTROL_ERROR_CONNECT_FAILED);
@@ -94,7 +94,7 @@ static struct device *asked_for(struct manager *m)
 	CHECK_INT(device_keys_set(&d->keys, "uri", "nbd://10.0.0.1", error), 0);
 	d->automatic = false;
 	d->state = STATE_ATTACHING;
-	ask(control_method_attach, m, "{\"name\":\"x\",\"keys\":{\"uri\":\"nbd://10.0.0.1\"}}");
+	request(control_method_attach, m, "{\"name\":\"x\",\"keys\":{\"uri\":\"nbd://10.0.0.1\"}}");
 	CHECK(called.gone && !called.error);
 	return d;
 }
@@ -125,7 +125,7 @@ static struct device *asked_to_move(struct manager *m)
 {
 	struct device *d = connected(m, 1);
 
-	ask(control_method_move, m, "{\"device\":\"x\",\"keys\":{\"uri\":\"nbd://10.0.0.2\"}}");
+	request(control_method_move, m, "{\"device\":\"x\",\"keys\":{\"uri\":\"nbd://10.0.0.2\"}}");
 	CHECK(called.gone && !called.error && d->move);
 	return d;
 }

@@ -285,7 +285,7 @@ TEST(a_move_finds_out_for_itself_whether_the_kernel_can_do_its_tls)
 	CHECK_INT(dialled.n, 1);
 	dialled.done(&(struct connector_result){ .kernel_tls = "why" }, dialled.userdata);
 	CHECK_INT(dialled.n, 2);
-	CHECK_STR(dialled.tls.distrust, "why");
+	CHECK_STR(d->move->ktls.distrust, "why");
 	CHECK_STR(d->ktls.distrust, "");
 	switch_over(d);
 	end_job(0, 0);
