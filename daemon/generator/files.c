@@ -67,3 +67,14 @@ int add_link(const char *dir, const char *target, const char *kind, const char *
 		return fail(path);
 	return 0;
 }
+
+void print_escaped(FILE *f, const char *text)
+{
+	for (; *text; text++)
+		if (*text == '%')
+			fputs("%%", f);
+		else if (*text == '\\')
+			fputs("\\\\", f);
+		else
+			fputc(*text, f);
+}

@@ -102,6 +102,8 @@ static int add_use(struct generator *g, const struct conf_device *d, const struc
 		.nofail = hasmntopt(m, "nofail"), .noauto = hasmntopt(m, "noauto"),
 		.netdev = hasmntopt(m, "_netdev"),
 		.automount = hasmntopt(m, "x-systemd.automount"),
+		.wanted = hasmntopt(m, "x-systemd.wanted-by") ||
+			  hasmntopt(m, "x-systemd.required-by"),
 	};
 	g->n_uses++;
 	read_timeout(u, m);

@@ -20,6 +20,7 @@ struct use {
 	char *what, *where, *type, *options;
 	int pass;			/* of fsck */
 	bool swap, nofail, noauto, netdev, automount;
+	bool wanted;			/* by units that it names, and not by a target for all */
 	bool has_timeout;		/* x-systemd.device-timeout= */
 	uint64_t timeout_usec;
 };
@@ -48,6 +49,10 @@ _must_check_ bool unit_of_path(char ret[static UNIT_NAME_MAX], const char *path,
 /* The instance of nbd@.service that stands for D: its number, or else its name. */
 void unit_of_device(char ret[static UNIT_NAME_MAX], const struct conf_device *d);
 
+/* options.c */
+/* The dependencies that the options ask for, for [Unit].  0 or -ENOMEM. */
+int print_dependencies(FILE *f, const struct use *u);
+
 /* files.c: files below DIR, a directory of units.  0 or -errno, which has been told. */
 /* Begin, or go on with, the drop-in of UNIT; *RET is to be closed. */
 int open_dropin(const char *dir, const char *unit, FILE **ret);
@@ -55,6 +60,9 @@ int open_unit(const char *dir, const char *unit, FILE **ret);
 /* DIR/TARGET.KIND/UNIT points to TO, by default to the unit itself. */
 int add_link(const char *dir, const char *target, const char *kind, const char *unit,
 	     const char *to);
+
+/* A text of fstab within a value of a unit. */
+void print_escaped(FILE *f, const char *text);
 
 /* root.c: which devices of nbd are / and /usr on, whatever is between them? */
 void generator_find_roots(struct generator *g);

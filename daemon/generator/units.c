@@ -72,17 +72,10 @@ static int write_user(const struct generator *g, const struct use *u, const stru
 	return r;
 }
 
-/* A text of fstab as a value in a unit. */
 static void print_value(FILE *f, const char *name, const char *text)
 {
 	fprintf(f, "%s=", name);
-	for (; *text; text++)
-		if (*text == '%')
-			fputs("%%", f);
-		else if (*text == '\\')
-			fputs("\\\\", f);
-		else
-			fputc(*text, f);
+	print_escaped(f, text);
 	fputc('\n', f);
 }
 
@@ -106,15 +99,17 @@ static int write_remote_mount(const struct generator *g, const struct use *u,
 		fputs("Before=remote-fs.target\n", f);
 	if (u->pass && unit_of_path(fsck, u->what, ".service"))
 		fprintf(f, "Requires=systemd-fsck@%1$s\nAfter=systemd-fsck@%1$s\n", fsck);
+	r = print_dependencies(f, u);
 	fputs("\n[Mount]\n", f);
 	print_value(f, "What", u->what);
 	print_value(f, "Where", u->where);
 	print_value(f, "Type", u->type);
 	print_value(f, "Options", u->options);	/* with _netdev */
-	r = finish(f);
-	if (r == 0 && !u->noauto)
-		r = add_link(g->early, "remote-fs.target", kind, n->user, NULL);
-	if (r == 0 && !u->noauto)
+	r = MIN(r, finish(f));
+	if (r < 0 || u->noauto || u->wanted)
+		return r;
+	r = add_link(g->early, "remote-fs.target", kind, n->user, NULL);
+	if (r == 0)
 		r = add_link(g->early, "local-fs.target", kind, n->user, "/dev/null");
 	return r;
 }

@@ -154,6 +154,24 @@ def test_a_mount_without_netdev_is_a_remote_one_all_the_same(units, options, kin
         ([kind] if kind else [])
 
 
+def test_a_mount_without_netdev_keeps_the_dependencies_that_it_asks_for(units):
+    u = units(nbdtab='nbd0 h a\n', fstab='/dev/nbd0 /data ext4 x-systemd.requires=/dev/sdx1,'
+              'x-systemd.requires=a.service,x-systemd.after=/srv/x-y,x-systemd.before=b.service,'
+              'x-systemd.after=c,x-systemd.after=d%n.service,'
+              'x-systemd.requires-mounts-for=/p%n\\040q,x-systemd.wanted-by=nbdd.service,'
+              'x-systemd.required-by=multi-user.target 0 0\n')
+    assert 'should have the option _netdev' in u.problems
+    mount = u.facts('data.mount')
+    wanted = {'dev-sdx1.device', 'a.service'}
+    assert wanted <= mount['Requires'] and not [name for name in mount['After'] if 'd%' in name]
+    assert wanted | {'srv-x\\x2dy.mount', 'c.mount', 'nbd@nbd0.service'} <= mount['After']
+    assert 'b.service' in mount['Before'] and '/p%n q' in mount['RequiresMountsFor']
+    assert 'data.mount' in u.facts('nbdd.service')['Wants']
+    assert 'data.mount' in u.facts('multi-user.target')['Requires']
+    for target in ('remote-fs.target', 'local-fs.target'):
+        assert 'data.mount' not in u.facts(target).get('Requires', ())
+
+
 def test_automatic_devices_are_attached_and_nobody_waits_for_them(units):
     u = units(nbdtab='nbd0 h a auto\nnbd1 h b\n', conf='[data]\nuri = nbd://h/x\n')
     sound(u)
