@@ -134,8 +134,10 @@ def test_with_size_change_grow_a_larger_export_grows_the_device(guest, daemon):
 
 def test_a_device_grows_only_without_requests_in_flight(guest, daemon):
     """Kernels of today wait for them under a lock that every nbd device needs."""
-    with file_server(guest, 'busy', megabytes=64, options=['--filter=delay']) as server:
-        server.plugin += ['wdelay=5']
+    # With threads: what nbdd reads before it grows must not wait behind the write.
+    with file_server(guest, 'busy', megabytes=64,
+                     options=['--filter=delay', '--threads=4']) as server:
+        server.plugin += ['wdelay=15']
         server.restart()
         device = daemon.attach(server.uri, name='busy', size_change='grow')
         writer = guest.spawn(['dd', 'if=/dev/zero', f'of={device}', 'bs=4k', 'count=1',
@@ -146,9 +148,9 @@ def test_a_device_grows_only_without_requests_in_flight(guest, daemon):
         server.start()
         wait_until(lambda: 'busy: it grows as soon as' in daemon.log(), 20)
         assert writer.rc is None and guest.block(device[8:], 'size') == str(64 << 11)
-        assert writer.wait(30) == 0
-        wait_until(lambda: guest.block(device[8:], 'size') == str(96 << 11), 10)
-        wait_until(lambda: daemon.status('busy')['size'] == 96 << 20, 10)
+        assert writer.wait(60) == 0
+        wait_until(lambda: guest.block(device[8:], 'size') == str(96 << 11), 20)
+        wait_until(lambda: daemon.status('busy')['size'] == 96 << 20, 20)
         daemon.detach('busy')
 
 
